@@ -1,0 +1,187 @@
+"""Whole replies in JSON: the few facts that telemetry and limits need of them."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from gateway.core.errors import UpstreamReplyError
+from gateway.core.exchange import Dialect, Operation, Usage
+from gateway.wire.errors import ProviderError, provider_error, reply_status
+from gateway.wire.usage import AnthropicUsage, estimate_tokens, fill_usage, is_far_below, read_openai_usage
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_NULL = msgspec.Raw(b"null")
+
+
+class ReplyFacts(msgspec.Struct):
+    """What one reply says of itself; empty where it says nothing."""
+
+    usage: Usage = msgspec.field(default_factory=Usage)
+    model: str | None = None
+    response_id: str | None = None
+    finish_reasons: list[str] = msgspec.field(default_factory=list)
+    error: UpstreamReplyError | None = None
+    """A top-level error, whatever the HTTP status was (F42)."""
+    is_json: bool = True
+    """Whether the body is a JSON object at all."""
+    content_bytes: int = 0
+    """About how much the model wrote."""
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = _NULL
+    reasoning_content: msgspec.Raw = _NULL
+    tool_calls: msgspec.Raw = _NULL
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: Any = None
+    message: _Message | None = None
+    text: msgspec.Raw = _NULL
+
+
+class _Incomplete(msgspec.Struct):
+    reason: Any = None
+
+
+class _Basic(msgspec.Struct):
+    id: Any = None
+    model: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+class _Reply(_Basic):
+    # The grammars do not collide, so one struct reads them all: chat and completions, Responses, Messages.
+    choices: list[_Choice] | None = None
+    status: Any = None
+    incomplete_details: _Incomplete | None = None
+    output: msgspec.Raw = _NULL
+    stop_reason: Any = None
+    content: msgspec.Raw = _NULL
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: _Count | None = None
+
+
+class _CompletionDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: _Count | None = None
+
+
+class _ChatUsage(msgspec.Struct, gc=False):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _ChatChoice(msgspec.Struct, gc=False):
+    finish_reason: str
+
+
+class _ChatReply(msgspec.Struct, gc=False):
+    id: str
+    model: str
+    usage: _ChatUsage
+    choices: list[_ChatChoice]
+    error: None = None
+
+
+_decode_chat = msgspec.json.Decoder(_ChatReply).decode
+_decode_reply = msgspec.json.Decoder(_Reply).decode
+_decode_basic = msgspec.json.Decoder(_Basic).decode
+
+
+def read_reply(dialect: Dialect, operation: Operation, body: bytes) -> ReplyFacts:
+    """The facts in `body`. Takes anything: what is not as it should be is left out, never raised."""
+    if operation == "chat":
+        usual = _read_usual_chat(body)
+        if usual is not None:
+            return usual
+    reply: _Basic
+    try:
+        reply = _decode_reply(body) if operation not in ("embeddings", "count_tokens", "relay") else _decode_basic(body)
+    except msgspec.ValidationError:
+        try:
+            reply = _decode_basic(body)
+        except (msgspec.DecodeError, RecursionError):
+            return ReplyFacts(is_json=False)
+    except (msgspec.DecodeError, RecursionError):
+        return ReplyFacts(is_json=False)
+    facts = ReplyFacts(model=_text(reply.model), response_id=_text(reply.id))
+    if dialect == "anthropic":
+        AnthropicUsage(facts.usage).read(reply.usage)
+    else:
+        read_openai_usage(facts.usage, reply.usage)
+    if reply.error:
+        found = provider_error(dialect, body) or ProviderError("The provider reported an error.", None, None)
+        facts.error = UpstreamReplyError(found.message, status=reply_status(found), code=found.code or found.type)
+    if isinstance(reply, _Reply):
+        _read_answer(facts, reply)
+    return facts
+
+
+def _read_usual_chat(body: bytes) -> ReplyFacts | None:
+    """The facts in a chat completion that is as OpenAI's are, in a third of the time; None for any other."""
+    try:
+        reply = _decode_chat(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    reported = reply.usage
+    said, total = reported.completion_tokens, reported.prompt_tokens + reported.completion_tokens
+    if reported.total_tokens != total or is_far_below(said, estimate_tokens(len(body))):
+        return None
+    prompt, completion = reported.prompt_tokens_details, reported.completion_tokens_details
+    usage = Usage(
+        input_tokens=reported.prompt_tokens,
+        output_tokens=said,
+        cached_input_tokens=None if prompt is None else prompt.cached_tokens,
+        reasoning_tokens=None if completion is None else completion.reasoning_tokens,
+        source="provider",
+    )
+    return ReplyFacts(usage, reply.model, reply.id, [choice.finish_reason for choice in reply.choices])
+
+
+def estimate(facts: ReplyFacts, operation: Operation, *, prompt_bytes: int) -> None:
+    """Fill the usage that the provider did not report, or reported far too low (F53, F56), and mark it.
+
+    Embeddings have no output; counting tokens costs none, and relayed operations are not counted in
+    them: for both nothing is filled, nor for a reply that is an error.
+    """
+    if operation in ("count_tokens", "relay") or facts.error is not None:
+        return
+    if operation == "embeddings" and facts.usage.output_tokens is None:
+        facts.usage.output_tokens = 0
+    fill_usage(facts.usage, prompt_bytes=prompt_bytes, relayed_tokens=estimate_tokens(facts.content_bytes))
+
+
+def _read_answer(facts: ReplyFacts, reply: _Reply) -> None:
+    for choice in reply.choices or ():
+        _add_reason(facts, choice.finish_reason)
+        facts.content_bytes += _size(choice.text)
+        message = choice.message
+        if message is not None:
+            facts.content_bytes += _size(message.content) + _size(message.reasoning_content) + _size(message.tool_calls)
+    facts.content_bytes += _size(reply.output) + _size(reply.content)
+    if reply.incomplete_details is not None and reply.incomplete_details.reason:
+        _add_reason(facts, reply.incomplete_details.reason)
+    else:
+        _add_reason(facts, reply.status)
+    _add_reason(facts, reply.stop_reason)
+
+
+def _add_reason(facts: ReplyFacts, reason: object) -> None:
+    if isinstance(reason, str) and reason:
+        facts.finish_reasons.append(reason)
+
+
+def _size(raw: msgspec.Raw) -> int:
+    """Bytes of a JSON value without its quotes or brackets; 0 for null."""
+    value = bytes(raw)
+    return 0 if value == b"null" else len(value) - 2
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,201 @@
+"""Errors in the client's dialect, and providers' errors read."""
+
+import json
+
+import pytest
+
+from gateway.core.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    GatewayError,
+    Headers,
+    InternalError,
+    InvalidApiKey,
+    InvalidRequest,
+    LoopDetected,
+    MethodNotAllowed,
+    NoHealthyTarget,
+    NotFound,
+    Overloaded,
+    RequestTimeout,
+    RequestTooLarge,
+    UpstreamAccountError,
+    UpstreamConnectError,
+    UpstreamReplyError,
+    UpstreamTimeout,
+)
+from gateway.core.exchange import Dialect
+from gateway.wire.errors import ProviderError, error_body, error_headers, provider_error, reply_status
+
+ERRORS: list[tuple[GatewayError, str, str]] = [
+    (InvalidRequest("bad", param="n"), "invalid_request_error", "invalid_request_error"),
+    (InvalidApiKey(), "invalid_request_error", "authentication_error"),
+    (Forbidden("no"), "invalid_request_error", "permission_error"),
+    (NotFound("none"), "invalid_request_error", "not_found_error"),
+    (MethodNotAllowed("no", "GET"), "invalid_request_error", "invalid_request_error"),
+    (RequestTooLarge("big"), "invalid_request_error", "request_too_large"),
+    (UpstreamReplyError("slow", status=429), "requests", "rate_limit_error"),
+    (UpstreamReplyError("paid", status=429, code="insufficient_quota"), "insufficient_quota", "rate_limit_error"),
+    (InternalError(), "server_error", "api_error"),
+    (UpstreamConnectError("gone"), "server_error", "api_error"),
+    (NoHealthyTarget("none"), "service_unavailable_error", "overloaded_error"),
+    (UpstreamReplyError("busy", status=529), "service_unavailable_error", "overloaded_error"),
+    (UpstreamTimeout("late", phase="idle"), "server_error", "timeout_error"),
+    (LoopDetected("loop"), "server_error", "api_error"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "_"), ERRORS)
+def test_openai_errors_have_their_four_keys(error: GatewayError, kind: str, _: str) -> None:
+    """F133."""
+    assert json.loads(error_body("openai", error, "req-1")) == {
+        "error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    }
+
+
+@pytest.mark.parametrize(("error", "_", "kind"), ERRORS)
+def test_anthropic_errors_have_type_and_request_id(error: GatewayError, _: str, kind: str) -> None:
+    """F17, F133."""
+    assert json.loads(error_body("anthropic", error, "req-1")) == {
+        "type": "error",
+        "error": {"type": kind, "message": error.message},
+        "request_id": "req-1",
+    }
+
+
+def test_messages_are_encoded_not_pasted() -> None:
+    body = error_body("openai", InvalidRequest('a "quoted"\nline é'), "r")
+    assert json.loads(body)["error"]["message"] == 'a "quoted"\nline é'
+
+
+def headers_of(error: GatewayError) -> dict[bytes, bytes]:
+    headers: Headers = error_headers(error)
+    assert len(dict(headers)) == len(headers)
+    return dict(headers)
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "seconds", "milliseconds"),
+    [
+        (None, b"1", b"1000"),
+        (0.043, b"1", b"43"),
+        (2.0, b"2", b"2000"),
+        (2.5, b"3", b"2500"),
+        (0.0, b"1", b"1"),
+        (-5.0, b"1", b"1"),
+        (float("nan"), b"1", b"1000"),
+        (float("inf"), b"1", b"1000"),
+    ],
+)
+def test_every_503_says_when_to_come_back(wait_s: float | None, seconds: bytes, milliseconds: bytes) -> None:
+    """F28, F29."""
+    headers = headers_of(Overloaded("full", retry_after_s=wait_s))
+    assert headers == {
+        b"content-type": b"application/json",
+        b"retry-after": seconds,
+        b"retry-after-ms": milliseconds,
+    }
+
+
+def test_every_429_says_when_to_come_back() -> None:
+    """F29."""
+    assert headers_of(UpstreamReplyError("slow", status=429))[b"retry-after"] == b"1"
+
+
+def test_other_errors_say_it_when_it_is_known() -> None:
+    error = UpstreamConnectError("gone")
+    assert b"retry-after" not in headers_of(error)
+    error.retry_after_s = 3.0
+    assert headers_of(error)[b"retry-after"] == b"3"
+
+
+@pytest.mark.parametrize(
+    ("error", "hopeless"),
+    [
+        (InvalidRequest("x"), False),
+        (InvalidApiKey(), False),
+        (DeadlineExceeded("x"), True),
+        (RequestTimeout("x"), False),
+        (LoopDetected("x"), True),
+        (InternalError(), True),
+        (UpstreamAccountError("x"), True),
+        (UpstreamConnectError("x"), False),
+        (NoHealthyTarget("x"), False),
+        (UpstreamReplyError("x", status=429), False),
+        (UpstreamReplyError("x", status=429, code="insufficient_quota"), True),
+    ],
+)
+def test_sdks_are_told_not_to_repeat_what_cannot_succeed(error: GatewayError, hopeless: bool) -> None:
+    """F30."""
+    assert (headers_of(error).get(b"x-should-retry") == b"false") is hopeless
+
+
+def test_a_405_names_the_methods() -> None:
+    assert headers_of(MethodNotAllowed("no", "GET, HEAD"))[b"allow"] == b"GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "expected"),
+    [
+        ("openai", b'{"error":{"message":"m","type":"t","param":null,"code":"c"}}', ProviderError("m", "c", "t")),
+        ("openai", b'{"error":{"message":"m","type":null,"code":null}}', ProviderError("m", None, None)),
+        ("openai", b'{"error":{"message":"m","code":429}}', ProviderError("m", "429", None)),
+        ("openai", b'{"error":{"code":true,"message":5}}', ProviderError("5", None, None)),
+        ("openai", b'{"error":{"code":"c"}}', ProviderError("The provider reported an error.", "c", None)),
+        ("openai", b'{"error":"text"}', ProviderError("text", None, None)),
+        (
+            "openai",
+            b'[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}]',
+            ProviderError("m", "429", "RESOURCE_EXHAUSTED"),
+        ),
+        ("openai", b'{"object":"error","message":"m","type":"t","code":40}', ProviderError("m", "40", "t")),
+        ("openai", b'{"type":"error","code":"c","message":"m"}', ProviderError("m", "c", None)),
+        ("anthropic", b'{"type":"error","error":{"type":"t","message":"m"}}', ProviderError("m", None, "t")),
+        (
+            "anthropic",
+            b'{"type":"error","error":{"type":"t","message":"m","details":{"error_code":"spend"}}}',
+            ProviderError("m", "spend", "t"),
+        ),
+        ("openai", b'{"error":null,"id":"x"}', None),
+        ("openai", b'{"error":{}}', None),
+        ("openai", b'{"error":5,"message":"m"}', None),
+        ("openai", b'{"id":"x"}', None),
+        ("openai", b"[]", None),
+        ("openai", b'"text"', None),
+        ("openai", b"<html>502</html>", None),
+        ("openai", b"", None),
+        ("openai", b"[" * 100_000, None),
+    ],
+)
+def test_a_providers_error_is_read_in_any_of_its_shapes(
+    dialect: Dialect, body: bytes, expected: ProviderError | None
+) -> None:
+    """F43: and what is no JSON is no error."""
+    assert provider_error(dialect, body) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [
+        ("rate_limit_exceeded", "requests", 429),
+        (None, "rate_limit_error", 429),
+        ("server_is_overloaded", "service_unavailable_error", 503),
+        (None, "overloaded_error", 529),
+        (None, "invalid_request_error", 400),
+        ("context_length_exceeded", None, 400),
+        (None, "timeout_error", 504),
+        ("429", None, 429),
+        ("503", "x", 503),
+        ("401", None, 502),
+        ("403", "permission_error", 502),
+        ("200", None, 502),
+        ("99999", None, 502),
+        ("٤٢٩", None, 502),
+        ("c", "RESOURCE_EXHAUSTED", 429),
+        (None, "authentication_error", 502),
+        (None, None, 502),
+    ],
+)
+def test_an_error_inside_a_200_gets_a_fitting_status(code: str | None, kind: str | None, status: int) -> None:
+    """F26, F42."""
+    assert reply_status(ProviderError("m", code, kind)) == status
