@@ -1,0 +1,194 @@
+"""One request seen from outside: its metrics, its log line, its spans, its place among the last requests.
+
+Both scopes are synchronous context managers written by hand (a generator costs three times as
+much) that watch and never swallow. Together they cost about 5 µs a request that is not sampled.
+"""
+
+import asyncio
+from types import TracebackType
+
+from gateway.core.clock import Clock
+from gateway.core.errors import ClientGone, GatewayError, InternalError, Outcome
+from gateway.core.exchange import Attempt, Exchange
+from gateway.telemetry.access import access_line, access_record
+from gateway.telemetry.metrics import Gauge, Registry, RouteSeries
+from gateway.telemetry.recent import Recent, Recorded
+from gateway.telemetry.sink import LogSink
+from gateway.telemetry.tracing import Destination, Tracer
+
+
+class Observer:
+    """Writes down what happens to requests. Every dependency is shared by all of them."""
+
+    __slots__ = ("_clock", "_recent", "_registry", "_sink", "_tracer")
+
+    def __init__(
+        self, *, registry: Registry, tracer: Tracer, sink: LogSink | None, recent: Recent, clock: Clock
+    ) -> None:
+        self._registry = registry
+        self._tracer = tracer
+        self._sink = sink
+        self._recent = recent
+        self._clock = clock
+
+    def observe(self, exchange: Exchange) -> "Observation":
+        """A scope around the whole exchange: what it did is written down when the scope ends.
+
+        `exchange.error` and `exchange.status` are filled in where an exception, or a client that
+        left, ended the scope before anybody had set them.
+        """
+        return Observation(self, exchange)
+
+    def observe_attempt(self, exchange: Exchange, attempt: Attempt, destination: Destination) -> "AttemptObservation":
+        """A scope around one try at a target, from before it is sent until its reply is over.
+
+        On entry `attempt.traceparent` is ready to be sent upstream.
+        """
+        return AttemptObservation(self, exchange, attempt, destination)
+
+    def inflight(self, route: str) -> Gauge:
+        """How many requests of a route are being served."""
+        return self._registry.inflight(route)
+
+    def start_attempt(self, exchange: Exchange, attempt: Attempt, destination: Destination) -> object | None:
+        """Give the attempt its trace context; the span when it is recorded."""
+        return self._tracer.attempt(exchange, attempt, destination)
+
+    def end_attempt(
+        self, exchange: Exchange, attempt: Attempt, span: object | None, error: BaseException | None
+    ) -> None:
+        """Count the attempt by what became of it, and end its span."""
+        outcome = attempt_outcome(exchange, attempt, error)
+        self._registry.attempts(attempt.target, outcome).value += 1
+        if span is not None:
+            self._tracer.end_attempt(span, exchange, attempt, outcome, error)
+
+    def complete(self, exchange: Exchange, error: BaseException | None) -> None:
+        """Write down a finished exchange in every place."""
+        outcome = settle_outcome(exchange, error)
+        duration_s = self._clock.monotonic() - exchange.started_s
+        ttft_s = None
+        if exchange.first_event_s is not None and exchange.request.head.stream:
+            ttft_s = exchange.first_event_s - exchange.started_s
+        _count(self._registry.series(exchange.route, exchange.target), exchange, outcome, duration_s, ttft_s)
+        record = access_record(exchange, outcome, wall_s=self._clock.wall(), duration_s=duration_s, ttft_s=ttft_s)
+        if self._sink is not None:
+            self._sink.write(access_line(record))
+        self._recent.add(Recorded(record, exchange.decisions, exchange.attempts))
+        if exchange.trace.span is not None:
+            self._tracer.end(exchange, outcome)
+
+
+class Observation:
+    """The scope of one exchange, from `Observer.observe`."""
+
+    __slots__ = ("_exchange", "_inflight", "_observer")
+
+    def __init__(self, observer: Observer, exchange: Exchange) -> None:
+        self._observer = observer
+        self._exchange = exchange
+        self._inflight: Gauge | None = None
+
+    def __enter__(self) -> "Observation":
+        return self
+
+    def routed(self) -> None:
+        """Count the exchange as in flight on its route, once `exchange.route` is known; until the scope ends."""
+        if self._inflight is None and self._exchange.route is not None:
+            self._inflight = self._observer.inflight(self._exchange.route)
+            self._inflight.value += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._inflight is not None:
+            self._inflight.value -= 1
+            self._inflight = None
+        self._observer.complete(self._exchange, error)
+
+
+class AttemptObservation:
+    """The scope of one try at a target, from `Observer.observe_attempt`."""
+
+    __slots__ = ("_attempt", "_destination", "_exchange", "_observer", "_span")
+
+    def __init__(self, observer: Observer, exchange: Exchange, attempt: Attempt, destination: Destination) -> None:
+        self._observer = observer
+        self._exchange = exchange
+        self._attempt = attempt
+        self._destination = destination
+        self._span: object | None = None
+
+    def __enter__(self) -> Attempt:
+        self._span = self._observer.start_attempt(self._exchange, self._attempt, self._destination)
+        return self._attempt
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._observer.end_attempt(self._exchange, self._attempt, self._span, error)
+
+
+def settle_outcome(exchange: Exchange, error: BaseException | None) -> Outcome:
+    """What became of an exchange, which `error` ended; also written into it.
+
+    A provider's refusal that was passed on has no error: its status tells. A 429 counts as
+    `upstream_error` there, since `rate_limited` means the gateway's own limits.
+    """
+    fault = exchange.error
+    if fault is None and error is not None:
+        fault = exchange.error = _fault(error)
+    if fault is None:
+        if exchange.status is None or exchange.status < 400:
+            return "cached" if exchange.cache in ("hit", "semantic") else "ok"
+        return _relayed(exchange.status, "upstream_error")
+    if isinstance(fault, ClientGone) or exchange.status is None:
+        exchange.status = fault.status
+    return fault.outcome
+
+
+def attempt_outcome(exchange: Exchange, attempt: Attempt, error: BaseException | None) -> Outcome:
+    """What became of one try at a target. A cancelled one is what ended its exchange, or a client that left."""
+    if isinstance(error, GatewayError):
+        return error.outcome
+    if error is not None:
+        return exchange.error.outcome if exchange.error is not None else _fault(error).outcome
+    if attempt.status is None or attempt.status < 400:
+        return "ok"
+    return _relayed(attempt.status, "rate_limited")
+
+
+def _fault(error: BaseException) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return ClientGone("The client left before its reply was complete.")
+    return InternalError()
+
+
+def _relayed(status: int, too_many: Outcome) -> Outcome:
+    if status == 429:
+        return too_many
+    if status == 504:
+        return "upstream_timeout"
+    return "upstream_error" if status >= 500 else "client_error"
+
+
+def _count(series: RouteSeries, exchange: Exchange, outcome: Outcome, duration_s: float, ttft_s: float | None) -> None:
+    series.count(outcome)
+    series.duration.observe(duration_s)
+    if ttft_s is not None:
+        series.first_token.observe(ttft_s)
+    if exchange.overhead_s is not None:
+        series.overhead.observe(exchange.overhead_s)
+    usage = exchange.usage
+    if usage.input_tokens:
+        series.input.value += usage.input_tokens
+    if usage.output_tokens:
+        series.output.value += usage.output_tokens
+    if usage.cached_input_tokens:
+        series.cached_input.value += usage.cached_input_tokens
+    if usage.reasoning_tokens:
+        series.reasoning.value += usage.reasoning_tokens
+    if usage.source == "estimated":
+        series.estimated.value += 1

@@ -1,0 +1,116 @@
+"""Every metric of the gateway, in one table: names, labels, buckets, and how workers' values become one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram", "info"]
+Merge = Literal["sum", "max", "min", "last"]
+
+DURATION_BUCKETS = (
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36,
+)  # fmt: skip
+"""Seconds. OpenTelemetry's for `gen_ai.client.operation.duration`, and three more: replies run for minutes."""
+
+FIRST_TOKEN_BUCKETS = DURATION_BUCKETS[:14]
+"""Seconds. OpenTelemetry's for `gen_ai.client.operation.time_to_first_chunk`."""
+
+OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Seconds. What the gateway adds is tenths of a millisecond, and trouble from ten milliseconds on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One line of the table. `merge` is the rule by which several workers' values become one."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    merge: Merge = "sum"
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("gateway_requests_total", "counter", "Requests answered, by outcome.", ("route", "target", "outcome")),
+    Metric(
+        "gateway_request_duration_seconds",
+        "histogram",
+        "From the end of the request's header to the end of its reply.",
+        ("route", "target"),
+        DURATION_BUCKETS,
+    ),
+    Metric(
+        "gateway_time_to_first_token_seconds",
+        "histogram",
+        "From the end of the request's header to the first event with content; streams only.",
+        ("route", "target"),
+        FIRST_TOKEN_BUCKETS,
+    ),
+    Metric(
+        "gateway_overhead_seconds",
+        "histogram",
+        "What the gateway itself added until the reply began.",
+        ("route",),
+        OVERHEAD_BUCKETS,
+    ),
+    Metric("gateway_inflight_requests", "gauge", "Requests being served now.", ("route",)),
+    Metric(
+        "gateway_tokens_total",
+        "counter",
+        "Tokens, by type. Cached input is part of input, reasoning of output.",
+        ("route", "target", "type"),
+    ),
+    Metric(
+        "gateway_usage_estimated_total",
+        "counter",
+        "Requests whose tokens the gateway had to estimate because the provider reported none.",
+        ("route", "target"),
+    ),
+    Metric(
+        "gateway_upstream_attempts_total",
+        "counter",
+        "Tries at a target, by what became of them; rate_limited is the provider's 429.",
+        ("target", "outcome"),
+    ),
+    Metric(
+        "gateway_upstream_connections",
+        "gauge",
+        "Connections to a target: open, those of them that are idle, and requests waiting for one.",
+        ("target", "state"),
+    ),
+    Metric(
+        "gateway_target_in_service",
+        "gauge",
+        "1 when a target can be used, 0 when its credentials are missing or it is ejected.",
+        ("target",),
+        merge="min",
+    ),
+    Metric("gateway_split_weight", "gauge", "Share of a route's requests.", ("route", "target"), merge="last"),
+    Metric("gateway_config_info", "info", "The configuration in use.", ("revision", "environment"), merge="max"),
+    Metric(
+        "gateway_config_last_reload_successful",
+        "gauge",
+        "1 when the last attempt to read the configuration succeeded, else 0.",
+        merge="min",
+    ),
+    Metric(
+        "gateway_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "Unix time of the last configuration that was applied.",
+        merge="min",
+    ),
+    Metric("gateway_event_loop_lag_seconds", "gauge", "How late the event loop ran a timer.", merge="max"),
+    Metric("gateway_connections", "gauge", "Client connections open now."),
+    Metric("gateway_draining", "gauge", "1 while the gateway lets its last replies end.", merge="max"),
+    Metric("gateway_workers", "gauge", "Worker processes that are alive."),
+    Metric("gateway_build_info", "info", "The version that runs.", ("version",), merge="max"),
+    Metric("gateway_log_lines_dropped_total", "counter", "Log lines lost because their reader was too slow."),
+    Metric("gateway_spans_dropped_total", "counter", "Spans lost because the collector was too slow or away."),
+    Metric("process_cpu_seconds_total", "counter", "User and system CPU time, over all workers."),
+    Metric("process_resident_memory_bytes", "gauge", "Resident memory, over all workers."),
+    Metric("process_virtual_memory_bytes", "gauge", "Virtual memory, over all workers."),
+    Metric("process_open_fds", "gauge", "Open file descriptors, over all workers."),
+    Metric("process_max_fds", "gauge", "Most file descriptors that one worker may open.", merge="min"),
+    Metric("process_start_time_seconds", "gauge", "Unix time at which the oldest worker started.", merge="min"),
+)
+TABLE: dict[str, Metric] = {metric.name: metric for metric in METRICS}
