@@ -1,0 +1,128 @@
+"""Upstream bytes on their way down: whole SSE frames, or the pieces of a file."""
+
+from gateway.core.errors import UpstreamFault, UpstreamTruncated
+from gateway.providers.decoding import Decoder
+from gateway.transport.base import UpstreamResponse
+from gateway.wire.sse import FrameSplitter
+from gateway.wire.stream_reader import StreamReader
+
+
+class EventStream:
+    """An SSE reply as blocks of complete frames. Read once, in order.
+
+    Ends cleanly only when the answer did: a stream that stops early raises UpstreamTruncated, one
+    that carries an error raises that error after everything that came before it. An iterator class,
+    not a generator: a cancelled consumer leaves nothing behind that must be finalised.
+    """
+
+    __slots__ = ("_decoder", "_ended", "_fault", "_held", "_reader", "_response", "_splitter")
+
+    def __init__(self, response: UpstreamResponse, reader: StreamReader, decoder: Decoder | None) -> None:
+        self._response = response
+        self._reader = reader
+        self._decoder = decoder
+        self._splitter = FrameSplitter()
+        self._held = b""
+        self._fault: UpstreamFault | None = None
+        self._ended = False
+
+    async def peek(self) -> None:
+        """Wait for the first real event; comments and pings before it are held with it.
+
+        Raises the fault when one comes instead: the reply has not begun, so it can still be another.
+        """
+        reader = self._reader
+        held = []
+        while not reader.begun and not self._ended:
+            held.append(await self._next_block())
+        if self._fault is not None and not reader.begun:
+            raise self._fault
+        self._response.begin()
+        self._held = b"".join(held)
+
+    def __aiter__(self) -> "EventStream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        out = self._held
+        if out:
+            self._held = b""
+            return out
+        while not self._ended:
+            out = await self._next_block()
+            if out:
+                return out
+        if self._fault is not None:
+            raise self._fault
+        raise StopAsyncIteration
+
+    async def _next_block(self) -> bytes:
+        """What the next piece from upstream lets through, maybe nothing.
+
+        At the end, clean or not, `_ended` is set; a fault waits in `_fault` until all before it is read.
+        """
+        reader = self._reader
+        try:
+            chunk = await self._response.read()
+        except UpstreamTruncated as fault:
+            # Once the last event was seen, a connection that breaks has cut nothing.
+            if not reader.complete:
+                self._end(fault)
+                return b""
+            chunk = b""
+        if not chunk:
+            return self._last_block()
+        if self._decoder is not None:
+            chunk = self._decoder.feed(chunk)
+        block = self._splitter.feed(chunk)
+        if not block:
+            return b""
+        out = reader.feed(block)
+        if reader.error is not None:
+            self._end(reader.error)
+        return out
+
+    def _last_block(self) -> bytes:
+        out = b""
+        # Some servers forget the blank line after the last event.
+        last = self._splitter.finish()
+        if last:
+            out = self._reader.feed(last)
+        fault: UpstreamFault | None = self._reader.error
+        if fault is None:
+            try:
+                out += self._reader.finish()
+            except UpstreamTruncated as truncated:
+                fault = truncated
+        self._end(fault)
+        return out
+
+    def _end(self, fault: UpstreamFault | None) -> None:
+        self._ended = True
+        self._fault = fault
+
+
+class Pieces:
+    """A body that is no event stream, piece by piece, as it arrives."""
+
+    __slots__ = ("_decoder", "_response")
+
+    def __init__(self, response: UpstreamResponse, decoder: Decoder | None) -> None:
+        self._response = response
+        self._decoder = decoder
+
+    def __aiter__(self) -> "Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            chunk = await self._response.read()
+            if not chunk:
+                if self._decoder is not None:
+                    self._decoder.finish()
+                raise StopAsyncIteration
+            if self._decoder is None:
+                return chunk
+            decoded = self._decoder.feed(chunk)
+            if decoded:
+                return decoded
