@@ -1,0 +1,100 @@
+"""One configuration made alive, and the change from one to the next without a request lost.
+
+A reload builds a whole new generation beside the running one and swaps one reference. An exchange
+keeps the generation that it began with, by a lease; the old one is closed when its last lease ends.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from gateway.config.schema import Target as TargetConfig
+from gateway.core.pipeline import Handler
+from gateway.routing.table import ModelTable
+from gateway.transport.base import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route: its configured name, where it leads, and what answers."""
+
+    name: str
+    weights: dict[str, float]
+    handler: Handler = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTarget:
+    """One target: its settings, and its connections unless it is out of service."""
+
+    name: str
+    config: TargetConfig
+    upstream: Upstream | None
+    out_of_service: str | None
+
+
+@dataclass(slots=True)
+class Generation:
+    """The handlers of one configuration, and what must be given back when nobody uses them any more."""
+
+    revision: str
+    routes: ModelTable[Route]
+    routes_by_name: dict[str, Route]
+    targets: dict[str, LiveTarget]
+    release: Callable[[], None] = field(repr=False)
+
+
+class Leased(Protocol):
+    """What a lease is taken on."""
+
+    def close(self) -> None:
+        """Give everything back; called once, after the last lease."""
+        ...
+
+
+G = TypeVar("G", bound=Leased)
+
+
+class Generations(Generic[G]):
+    """The current generation, and those before it that still have exchanges."""
+
+    def __init__(self) -> None:
+        self._current: G | None = None
+        self._leases: dict[int, int] = {}
+        self._retired: dict[int, G] = {}
+
+    @property
+    def current(self) -> G | None:
+        """The generation that new exchanges get; None before the first."""
+        return self._current
+
+    def __len__(self) -> int:
+        """Generations alive: the current one and those being left."""
+        return len(self._retired) + (self._current is not None)
+
+    def swap(self, generation: G) -> None:
+        """Serve with `generation` from now on."""
+        previous, self._current = self._current, generation
+        self._leases[id(generation)] = 0
+        if previous is not None:
+            self._retired[id(previous)] = previous
+            self._close_if_left(id(previous))
+
+    def enter(self) -> G:
+        """A lease on the current generation; `leave` ends it."""
+        generation = self._current
+        assert generation is not None, "no configuration is loaded yet"
+        self._leases[id(generation)] += 1
+        return generation
+
+    def leave(self, generation: G) -> None:
+        """End a lease; the last one closes a generation that has been replaced."""
+        key = id(generation)
+        self._leases[key] -= 1
+        if generation is not self._current:
+            self._close_if_left(key)
+
+    def _close_if_left(self, key: int) -> None:
+        if self._leases[key] == 0:
+            del self._leases[key]
+            self._retired.pop(key).close()
