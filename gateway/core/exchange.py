@@ -160,7 +160,8 @@ class Exchange(Struct):
     @property
     def waited_s(self) -> float:
         """Time spent waiting for upstream, over all attempts, until the reply began."""
-        return sum(attempt.waited_s for attempt in self.attempts)
+        attempts = self.attempts
+        return attempts[0].waited_s if len(attempts) == 1 else sum(attempt.waited_s for attempt in attempts)
 
     def decide(self, step: str, detail: str) -> None:
         """Write down a decision and its reason."""
@@ -172,11 +173,11 @@ class Reply:
 
     `body` is the whole reply when it is not a stream. Otherwise `events` gives raw bytes, once, in
     order: for a `text/event-stream` (`error_event` is given) every item is one or more *complete*
-    frames, for any other content a piece of it. `usage` fills while they pass and is final when
-    they are over.
+    frames, for any other content a piece of it, of `length` bytes in all if that is known. `usage`
+    fills while they pass and is final when they are over.
     """
 
-    __slots__ = ("body", "error_event", "events", "headers", "is_event_stream", "status", "taps", "usage")
+    __slots__ = ("body", "error_event", "events", "headers", "length", "status", "taps", "usage")
 
     def __init__(
         self,
@@ -186,6 +187,7 @@ class Reply:
         body: bytes | None = None,
         events: AsyncIterator[bytes] | None = None,
         error_event: ErrorEvent | None = None,
+        length: int | None = None,
         usage: Usage | None = None,
     ) -> None:
         assert (body is None) != (events is None)
@@ -193,10 +195,15 @@ class Reply:
         self.headers = headers
         self.body = body
         self.events = events
-        self.is_event_stream = error_event is not None
         self.error_event = error_event
+        self.length = length
         self.usage = usage if usage is not None else Usage()
         self.taps: list[Tap] = []
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether `events` are complete frames of a `text/event-stream`."""
+        return self.error_event is not None
 
     def watch(self, tap: Tap) -> None:
         """Show `tap` every piece before it goes to the client. It may count or raise, not change."""

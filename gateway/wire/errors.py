@@ -65,6 +65,19 @@ _STATUS_BY_NAME = {
     "request_too_large": 413,
 }
 _ACCOUNT_STATUSES = frozenset({401, 402, 403, 407})
+_ACCOUNT_NAMES = frozenset(
+    {
+        "account_deactivated",
+        "authentication_error",
+        "billing_error",
+        "billing_not_active",
+        "credit_balance_exhausted",
+        "invalid_api_key",
+        "permission_denied",
+        "permission_error",
+        "unauthenticated",
+    }
+)
 
 
 class ProviderError(NamedTuple):
@@ -179,13 +192,22 @@ def _text(value: object) -> str | None:
     return str(value)
 
 
+def is_account_error(name: str | None) -> bool:
+    """Whether a code or type of a provider's error means the account that called it, which is the gateway's own."""
+    if name is None:
+        return False
+    return name.lower() in _ACCOUNT_NAMES or (name.isdecimal() and len(name) == 3 and int(name) in _ACCOUNT_STATUSES)
+
+
 def reply_status(error: ProviderError) -> int:
     """The HTTP status that fits an error found inside a 200; 502 where nothing better is known."""
+    if is_account_error(error.code) or is_account_error(error.type):
+        return 502
     for name in (error.code, error.type):
         if name is None:
             continue
         if name.isascii() and name.isdigit() and len(name) == 3 and 400 <= int(name) <= 599:
-            return 502 if int(name) in _ACCOUNT_STATUSES else int(name)
+            return int(name)
         status = _STATUS_BY_NAME.get(name.lower())
         if status is not None:
             return status

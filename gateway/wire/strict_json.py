@@ -210,7 +210,8 @@ def _has_plain_keys(body: bytes) -> bool:
     the search for names takes, and a tenth when the body has many quotes.
     """
     members = _decode_members(body)
-    compact = 1 + sum([len(key) + len(value) + 4 for key, value in members.items()])
+    # Each member has two quotes and a colon, and a comma or, the last, one of the two braces.
+    compact = 1 + 4 * len(members) + sum(map(len, members)) + sum(map(len, members.values()))
     if compact == len(body):
         return True
     if compact + 2 * len(members) - 1 != len(body):

@@ -1,7 +1,5 @@
 """Requests, exchanges and replies."""
 
-import dataclasses
-
 import pytest
 
 from gateway.core.exchange import Attempt, Consumer, Reply, RequestHead, Usage
@@ -27,10 +25,12 @@ def test_a_consumer_may_use_every_model_unless_told_otherwise() -> None:
     assert not Consumer("a").may_pin
 
 
-@pytest.mark.parametrize("frozen", [RequestHead(), Consumer("a")], ids=lambda value: type(value).__name__)
-def test_what_a_client_sent_cannot_be_changed(frozen: RequestHead | Consumer) -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(frozen, dataclasses.fields(frozen)[0].name, None)
+@pytest.mark.parametrize(
+    ("frozen", "name"), [(RequestHead(), "model"), (Consumer("a"), "id")], ids=lambda value: type(value).__name__
+)
+def test_what_a_client_sent_cannot_be_changed(frozen: RequestHead | Consumer, name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(frozen, name, "other")
 
 
 def test_the_wait_for_upstream_is_summed_over_all_attempts() -> None:

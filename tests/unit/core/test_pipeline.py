@@ -24,11 +24,11 @@ class Noting:
         self._notes = notes
 
     @asynccontextmanager
-    async def __call__(self, asked: Exchange, call_next: Handler) -> AsyncIterator[Reply]:
+    async def __call__(self, exchange: Exchange, call_next: Handler) -> AsyncIterator[Reply]:
         """The reply of `call_next`."""
         self._notes.append(f"{self._name} in")
         try:
-            async with call_next(asked) as reply:
+            async with call_next(exchange) as reply:
                 yield reply
         finally:
             self._notes.append(f"{self._name} out")

@@ -193,6 +193,7 @@ def test_a_providers_error_is_read_in_any_of_its_shapes(
         ("٤٢٩", None, 502),
         ("c", "RESOURCE_EXHAUSTED", 429),
         (None, "authentication_error", 502),
+        ("invalid_api_key", "invalid_request_error", 502),
         (None, None, 502),
     ],
 )

@@ -1,0 +1,276 @@
+"""The data plane: one exchange in, one reply out, whatever happens in between.
+
+The order is fixed (CONTRACT: who wins): head, key, tags, body, model, route, reply. Everything runs
+in one task, inside one scope that observes it; a client that leaves, a body that trickles or the end
+of a drain cancel that task, so all that is open is closed by the scopes on the way out.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import MutableMapping
+from typing import Any
+
+from gateway.assembly.generation import Route
+from gateway.core.clock import Clock
+from gateway.core.errors import (
+    Forbidden,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    UnsupportedMediaType,
+)
+from gateway.core.exchange import Exchange, Reply, Request, RequestHead
+from gateway.edge import inbound
+from gateway.edge.body import body_pieces, declared_length, read_body, too_large
+from gateway.edge.endpoints import Endpoint, find
+from gateway.edge.inbound import Found
+from gateway.edge.protocol import EdgeProtocol
+from gateway.edge.respond import Responder
+from gateway.edge.running import Running
+from gateway.edge.serving import Serving
+from gateway.telemetry.observe import Observation
+from gateway.wire.models import model_body, models_body
+from gateway.wire.strict_json import parse_head
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+
+_UNKNOWN = Endpoint("openai", "relay", "", "none")
+_MODELS = b"/v1/models"
+_OVERLOADED_RETRY_S = 1.0
+# A body above this is parsed for milliseconds; nothing else would run meanwhile.
+_PARSE_OFF_LOOP_BYTES = 1024 * 1024
+
+
+class Interruption:
+    """Ends an exchange from outside, once, with a reason."""
+
+    __slots__ = ("_task", "error")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self.error: GatewayError | None = None
+
+    def __call__(self, error: GatewayError) -> None:
+        if self.error is None:
+            self.error = error
+            self._task.cancel()
+
+
+class DataPlane:
+    """The ASGI application of the data listener."""
+
+    def __init__(self, running: Running, clock: Clock, rng: random.Random) -> None:
+        self._running = running
+        self._clock = clock
+        self._rng = rng
+
+    async def __call__(self, scope: Scope, receive: object, send: object) -> None:
+        """Serve one request, on the connection that the protocol put into the scope (see `edge/writing.py`)."""
+        raw_path: bytes = scope["raw_path"]
+        if raw_path in _HEALTH:
+            self._health(raw_path, scope["gateway.connection"])
+            return
+        running = self._running
+        generation = running.generations.enter()
+        try:
+            await self._exchange(generation, scope)
+        finally:
+            running.generations.leave(generation)
+
+    def _health(self, raw_path: bytes, connection: EdgeProtocol) -> None:
+        ready = raw_path == b"/livez" or self._running.is_ready
+        body = b"ok\n" if ready else b"draining\n"
+        connection.respond(200 if ready else 503, b"content-type: text/plain; charset=utf-8\r\n", body)
+
+    async def _exchange(self, generation: Serving, scope: Scope) -> None:
+        running = self._running
+        connection: EdgeProtocol = scope["gateway.connection"]
+        found = inbound.pick(scope["headers"])
+        endpoint = find(scope["method"], scope["raw_path"])
+        exchange = self._begin(generation, scope, found, endpoint)
+        responder = Responder(exchange, connection, self._clock, running.is_draining)
+        task = connection.task
+        assert task is not None
+        interrupt = Interruption(task)
+        running.inflight.add(interrupt)
+        connection.on_gone = interrupt
+        with running.observer.observe(exchange) as observation:
+            try:
+                await self._answer(generation, exchange, found, endpoint, connection, responder, observation)
+            except GatewayError as error:
+                self._fail(exchange, responder, connection, error)
+            except asyncio.CancelledError:
+                if interrupt.error is None:
+                    raise
+                task.uncancel()
+                self._fail(exchange, responder, connection, interrupt.error)
+            except Exception:
+                logger.exception("request %s failed", exchange.request_id)
+                self._fail(exchange, responder, connection, InternalError())
+            finally:
+                # A scope that settles late must not take the next request's away.
+                if connection.on_gone is interrupt:
+                    connection.on_gone = None
+                running.inflight.discard(interrupt)
+
+    def _fail(self, exchange: Exchange, responder: Responder, connection: EdgeProtocol, error: GatewayError) -> None:
+        exchange.error = error
+        if connection.has_unread_body:
+            responder.close_after()
+        responder.fail(error)
+
+    def _begin(
+        self, generation: Serving, scope: Scope, found: Found, endpoint: Endpoint | frozenset[str] | None
+    ) -> Exchange:
+        known = endpoint if isinstance(endpoint, Endpoint) else _UNKNOWN
+        request = Request(
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"],
+            headers=scope["headers"],
+            dialect="anthropic" if b"anthropic-version" in found and known is _UNKNOWN else known.dialect,
+            operation=known.operation,
+            suffix=known.suffix,
+            content_type=found.get(b"content-type", b""),
+        )
+        now_s = self._clock.monotonic()
+        return Exchange(
+            request=request,
+            request_id=inbound.request_id(found, self._rng),
+            trace=self._running.tracer.begin(found.get(b"traceparent"), found.get(b"tracestate")),
+            started_s=now_s,
+            received_s=now_s,
+            started_wall_s=self._clock.wall(),
+            config_revision=generation.revision,
+        )
+
+    async def _answer(
+        self,
+        generation: Serving,
+        exchange: Exchange,
+        found: Found,
+        endpoint: Endpoint | frozenset[str] | None,
+        connection: EdgeProtocol,
+        responder: Responder,
+        observation: Observation,
+    ) -> None:
+        request = exchange.request
+        if len(self._running.inflight) > generation.max_inflight:
+            raise Overloaded(
+                "The gateway has as many requests in flight as it allows (server.max_inflight).",
+                retry_after_s=_OVERLOADED_RETRY_S,
+            )
+        inbound.require_sound(found)
+        generation.hosts.require(found[b"host"])
+        exchange.consumer = generation.keyring.identify(found)
+        if not isinstance(endpoint, Endpoint):
+            reply = self._local(generation, exchange, endpoint)
+            await responder.reply(reply)
+            return
+        inbound.read_optional(exchange, found)
+        exchange.tags = inbound.read_tags(found, exchange.consumer.tags)
+        inbound.require_tags(exchange.tags, generation.required_tags)
+        await self._receive(generation, request, found, endpoint, connection)
+        exchange.received_s = self._clock.monotonic()
+        route = self._route(generation, exchange, found)
+        observation.routed()
+        if b"x-gateway-target" in found:
+            self._pin(exchange, found[b"x-gateway-target"])
+        async with route.handler(exchange) as reply:
+            await responder.reply(reply)
+
+    async def _receive(
+        self, generation: Serving, request: Request, found: Found, endpoint: Endpoint, connection: EdgeProtocol
+    ) -> None:
+        """Read the body as the endpoint wants it, and what of it decides the way."""
+        if endpoint.model is not None:
+            request.head = RequestHead(model=endpoint.model)
+        limit = generation.max_body
+        length = declared_length(found.get(b"content-length"), limit)
+        json = inbound.is_json(found.get(b"content-type"))
+        if endpoint.body == "json" and not json:
+            raise UnsupportedMediaType("This endpoint takes Content-Type: application/json only.")
+        if endpoint.body == "none" or (endpoint.body == "any" and length == 0):
+            return
+        if found.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedMediaType("A compressed request body is not supported; send it without Content-Encoding.")
+        if endpoint.body == "any" and not json:
+            request.content_length = length
+            request.body_stream = body_pieces(connection.active.receive, limit)
+            return
+        arrived = connection.whole_body()
+        if arrived is None:
+            body = await read_body(connection.active.receive, limit)
+        elif len(arrived) > limit:
+            raise too_large(limit)
+        else:
+            body = arrived
+        if not body and endpoint.body == "any":
+            return
+        request.body = body
+        if len(body) > _PARSE_OFF_LOOP_BYTES:
+            request.head = await asyncio.to_thread(parse_head, body, endpoint.operation, path_model=endpoint.model)
+        else:
+            request.head = parse_head(body, endpoint.operation, path_model=endpoint.model)
+
+    def _route(self, generation: Serving, exchange: Exchange, found: Found) -> Route:
+        model = exchange.request.head.model
+        if model is None:
+            named = found.get(b"x-gateway-route", b"").decode("latin-1") or generation.default_route
+            if not named:
+                raise InvalidRequest(
+                    "The request names no model, so it needs a route: send x-gateway-route: ROUTE, "
+                    "or set server.default_route.",
+                    param="model",
+                )
+            route = generation.routes_by_name.get(named)
+            model = named
+        else:
+            route = generation.routes.find(model)
+        assert exchange.consumer is not None
+        if not generation.allows(exchange.consumer, model):
+            raise Forbidden(f"This key may not use the model {model!r}.", param="model")
+        if route is None:
+            raise NotFound(f"The model {model!r} does not exist: no route of this gateway matches it.", param="model")
+        exchange.route = route.name
+        return route
+
+    def _pin(self, exchange: Exchange, pinned: bytes) -> None:
+        assert exchange.consumer is not None
+        if not exchange.consumer.may_pin:
+            raise Forbidden("This key may not choose a target (x-gateway-target).", code="pin_not_allowed")
+        exchange.pinned_target = pinned.decode("latin-1")
+
+    def _local(self, generation: Serving, exchange: Exchange, allowed: frozenset[str] | None) -> Reply:
+        """What the gateway answers itself: the list of models. Raises NotFound or MethodNotAllowed for the rest."""
+        request = exchange.request
+        path = request.path
+        assert exchange.consumer is not None
+        if path == "/v1/models" or path.startswith("/v1/models/"):
+            if request.method != "GET":
+                raise MethodNotAllowed(f"{path} takes GET.", "GET")
+            return self._models(generation, exchange, path[len("/v1/models/") :])
+        if allowed:
+            methods = ", ".join(sorted(allowed))
+            raise MethodNotAllowed(f"This path takes {methods}, not {request.method}.", methods)
+        raise NotFound(f"No such path: {path[:200]!r}.", code="not_found")
+
+    def _models(self, generation: Serving, exchange: Exchange, name: str) -> Reply:
+        consumer, dialect = exchange.consumer, exchange.request.dialect
+        assert consumer is not None
+        headers = [(b"content-type", b"application/json")]
+        if not name:
+            names = [model for model in generation.listed_models if generation.allows(consumer, model)]
+            return Reply(200, headers, body=models_body(dialect, names, generation.created_s))
+        if not generation.allows(consumer, name) or generation.routes.find(name) is None:
+            raise NotFound(f"The model {name!r} does not exist.", param="model")
+        return Reply(200, headers, body=model_body(dialect, name, generation.created_s))
+
+
+_HEALTH = frozenset({b"/livez", b"/readyz", b"/healthz"})

@@ -1,0 +1,158 @@
+"""One reply to one client: its headers, its body or events, and errors in its own dialect wherever they strike."""
+
+from functools import lru_cache
+from typing import Protocol
+
+from gateway.core.clock import Clock
+from gateway.core.errors import ClientGone, GatewayError, Headers, UpstreamError, UpstreamReplyError
+from gateway.core.exchange import ErrorEvent, Exchange, Reply
+from gateway.wire.errors import error_body, error_headers
+
+# Without these a proxy in front may hold events back until the end (F23).
+_EVENT_STREAM_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_OWN_LINES = b"%bx-request-id: %b\r\nx-gateway-attempts: %d\r\nserver-timing: gateway;dur=%.2f, upstream;dur=%.1f\r\n"
+_colon = b": ".join
+
+
+class Connection(Protocol):
+    """The client's connection, as a reply needs it. Header lines come with their line ends."""
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the writer should wait for `drained`."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough."""
+        ...
+
+    def respond(self, status: int, headers: bytes, body: bytes, *, close: bool = False) -> None:
+        """Write a whole reply."""
+        ...
+
+    def begin(self, status: int, headers: bytes, *, length: int | None = None, close: bool = False) -> None:
+        """Write the head of a reply that comes in pieces."""
+        ...
+
+    def write(self, piece: bytes) -> None:
+        """Write a piece."""
+        ...
+
+    def end(self) -> None:
+        """Write the end of a reply that came in pieces."""
+        ...
+
+    def abort(self) -> None:
+        """Cut it, so that the client cannot take what it has for the whole."""
+        ...
+
+
+class Responder:
+    """Sends one reply, or one error, or a reply that ends in an error. Never two replies."""
+
+    __slots__ = ("_clock", "_closing", "_connection", "_error_event", "_exchange", "_is_cuttable", "_started")
+
+    def __init__(self, exchange: Exchange, connection: Connection, clock: Clock, closing: bool) -> None:
+        """`closing`: the gateway drains, so the client is told to bring its next request elsewhere."""
+        self._exchange = exchange
+        self._connection = connection
+        self._clock = clock
+        self._closing = closing
+        self._started = False
+        self._is_cuttable = False
+        self._error_event: ErrorEvent | None = None
+
+    async def reply(self, reply: Reply) -> None:
+        """Send `reply` to its end. Raises what its events raise."""
+        exchange = self._exchange
+        exchange.status = reply.status
+        headers = self._own_lines(reply.headers)
+        body = reply.body
+        if body is None:
+            await self._stream(reply, headers)
+            return
+        for tap in reply.taps:
+            tap(body)
+        self._started = True
+        self._connection.respond(reply.status, headers, body, close=self._closing)
+
+    async def _stream(self, reply: Reply, headers: bytes) -> None:
+        exchange, connection, clock = self._exchange, self._connection, self._clock
+        self._error_event = reply.error_event
+        self._is_cuttable = reply.error_event is None
+        if reply.is_event_stream:
+            headers += _EVENT_STREAM_LINES
+        self._started = True
+        connection.begin(reply.status, headers, length=reply.length, close=self._closing)
+        write, taps, events = connection.write, reply.taps, reply.events
+        assert events is not None
+        async for block in events:
+            if exchange.first_event_s is None:
+                exchange.first_event_s = clock.monotonic()
+            for tap in taps:
+                tap(block)
+            write(block)
+            if connection.is_congested:
+                await connection.drained()
+        connection.end()
+
+    def fail(self, error: GatewayError) -> None:
+        """Tell the client of `error`: as a reply, or inside the stream it is reading (F15-F19)."""
+        exchange = self._exchange
+        if isinstance(error, ClientGone):
+            exchange.status = error.status
+        elif not self._started:
+            self._fail_whole(error)
+        elif self._is_cuttable:
+            # No dialect has a word for an error inside a file; a visible cut is the honest one.
+            self._connection.abort()
+        elif self._error_event is not None:
+            self._connection.write(self._event(error, self._error_event))
+            self._connection.end()
+
+    def _event(self, error: GatewayError, error_event: ErrorEvent) -> bytes:
+        if isinstance(error, UpstreamReplyError) and error.relay is not None:
+            return error.relay
+        return error_event(error, self._exchange.request_id)
+
+    def _fail_whole(self, error: GatewayError) -> None:
+        exchange = self._exchange
+        exchange.status = error.status
+        headers = error_headers(error)
+        if isinstance(error, UpstreamError) and error.reply is not None:
+            body = error.reply.body
+            given = {name for name, _ in headers}
+            headers = [item for item in error.reply.headers if item[0] not in given] + headers
+        else:
+            body = error_body(exchange.request.dialect, error, exchange.request_id)
+        self._started = True
+        self._connection.respond(error.status, self._own_lines(headers), body, close=self._closing)
+
+    def close_after(self) -> None:
+        """Close the connection after the reply: what the client still sends would be read as a new request."""
+        self._closing = True
+
+    def _own_lines(self, headers: Headers) -> bytes:
+        """`headers` and the gateway's own, as lines; the reply begins here, so its overhead is known."""
+        exchange = self._exchange
+        waited_s = exchange.waited_s
+        overhead_s = exchange.overhead_s = max(self._clock.monotonic() - exchange.received_s - waited_s, 0.0)
+        request_id = exchange.request_id.encode()
+        way = _way_lines(exchange.config_revision, exchange.cache, exchange.route, exchange.target)
+        lines = _OWN_LINES % (way, request_id, len(exchange.attempts), overhead_s * 1000, waited_s * 1000)
+        if exchange.request.dialect == "anthropic":
+            lines += b"request-id: %b\r\n" % request_id
+        if not headers:
+            return lines
+        return b"%b\r\n%b" % (b"\r\n".join(map(_colon, headers)), lines)
+
+
+@lru_cache(maxsize=4096)
+def _way_lines(revision: str, cache: str, route: str | None, target: str | None) -> bytes:
+    """The lines that tell a request's way: of few kinds, all from the configuration."""
+    lines = [f"x-gateway-config: {revision}", f"x-gateway-cache: {cache}"]
+    if route is not None:
+        lines.append(f"x-gateway-route: {route}")
+    if target is not None:
+        lines.append(f"x-gateway-target: {target}")
+    return "".join(line + "\r\n" for line in lines).encode()

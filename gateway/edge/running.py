@@ -1,0 +1,105 @@
+"""The state of one serving process: the current configuration, what is in flight, whether it drains."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from gateway.assembly.build import Builder, needs_mock
+from gateway.assembly.generation import Generations
+from gateway.assembly.pools import SharedPools
+from gateway.config.load import Loaded
+from gateway.core.clock import Clock
+from gateway.core.errors import GatewayError, ShuttingDown
+from gateway.edge.serving import Serving, serving
+from gateway.telemetry.metrics import Registry
+from gateway.telemetry.observe import Observer
+from gateway.telemetry.tracing import Tracer
+
+_LAG_INTERVAL_S = 0.25
+
+
+class Interrupt(Protocol):
+    """Ends one exchange from outside."""
+
+    def __call__(self, error: GatewayError) -> None:
+        """End it, with this as the reason."""
+        ...
+
+
+class Running:
+    """What the data plane and the control plane of one process share."""
+
+    def __init__(
+        self, builder: Builder, registry: Registry, tracer: Tracer, mock: Callable[[], Awaitable[str]], clock: Clock
+    ) -> None:
+        """`mock` starts the built-in mock when it is first needed, and gives its base URL."""
+        self.generations: Generations[Serving] = Generations()
+        self.inflight: set[Interrupt] = set()
+        self.is_draining = False
+        self.observer: Observer = builder.observer
+        self.tracer = tracer
+        self.registry = registry
+        self._builder = builder
+        self._mock = mock
+        self._clock = clock
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new requests are welcome."""
+        return not self.is_draining and self.generations.current is not None
+
+    @property
+    def pools(self) -> SharedPools:
+        """The upstream connections of all generations."""
+        return self._builder.pools
+
+    @property
+    def current(self) -> Serving:
+        """What new exchanges are served with."""
+        current = self.generations.current
+        assert current is not None, "no configuration is loaded yet"
+        return current
+
+    async def apply(self, loaded: Loaded) -> None:
+        """Serve with `loaded` from now on; exchanges that run keep what they began with."""
+        mock_url = await self._mock() if needs_mock(loaded) else None
+        generation = self._builder.build(loaded, mock_url)
+        self.registry.configure(generation.routes_by_name, generation.targets)
+        self.generations.swap(serving(loaded, generation, self._clock))
+        self._describe(loaded)
+
+    def _describe(self, loaded: Loaded) -> None:
+        registry, generation = self.registry, self.current.generation
+        for name in ("gateway_config_info", "gateway_split_weight", "gateway_target_in_service"):
+            registry.clear(name)
+        registry.gauge("gateway_config_info", loaded.revision, loaded.config.environment).value = 1.0
+        for route in generation.routes_by_name.values():
+            for target, weight in route.weights.items():
+                registry.gauge("gateway_split_weight", route.name, target).value = weight
+        for target_name, live in generation.targets.items():
+            registry.gauge("gateway_target_in_service", target_name).value = float(live.out_of_service is None)
+
+    def refresh_gauges(self) -> None:
+        """Bring up to date what is only worth computing when somebody looks."""
+        registry = self.registry
+        registry.gauge("gateway_draining").value = float(self.is_draining)
+        registry.clear("gateway_upstream_connections")
+        for name, live in self.current.generation.targets.items():
+            if live.upstream is None:
+                continue
+            stats = live.upstream.stats()
+            for state, count in (("open", stats.open), ("idle", stats.idle), ("waiting", stats.waiting)):
+                registry.gauge("gateway_upstream_connections", name, state).value = float(count)
+
+    def interrupt_all(self) -> None:
+        """End every exchange with an error in its dialect: the drain's time is over."""
+        for interrupt in list(self.inflight):
+            interrupt(ShuttingDown("The gateway is shutting down.", retry_after_s=1.0))
+
+    async def watch_loop_lag(self) -> None:
+        """Measure for ever how late the event loop runs its timers."""
+        gauge = self.registry.gauge("gateway_event_loop_lag_seconds")
+        while True:
+            due_s = self._clock.monotonic() + _LAG_INTERVAL_S
+            await asyncio.sleep(_LAG_INTERVAL_S)
+            gauge.value = max(self._clock.monotonic() - due_s, 0.0)

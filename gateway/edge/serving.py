@@ -1,0 +1,93 @@
+"""One generation as the data plane sees it: who may call, which hosts are served, what the bounds are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.assembly.generation import Generation, Route
+from gateway.config.load import Loaded
+from gateway.core.clock import Clock
+from gateway.core.exchange import Consumer
+from gateway.edge.auth import Keyring
+from gateway.edge.inbound import HostGate, host_gate
+from gateway.routing.table import ModelFilter, ModelTable, is_glob
+
+
+@dataclass(slots=True)
+class Serving:
+    """What an exchange holds a lease on."""
+
+    loaded: Loaded
+    generation: Generation
+    keyring: Keyring
+    hosts: HostGate
+    required_tags: tuple[str, ...]
+    max_body: int
+    max_inflight: int
+    default_route: str | None
+    created_s: int
+    """Unix seconds, when this generation was built: what lists of models call `created`."""
+    _filters: dict[str, ModelFilter] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> str:
+        """The configuration's revision."""
+        return self.generation.revision
+
+    @property
+    def routes(self) -> ModelTable[Route]:
+        """Routes by model."""
+        return self.generation.routes
+
+    @property
+    def routes_by_name(self) -> dict[str, Route]:
+        """Routes by their configured name."""
+        return self.generation.routes_by_name
+
+    @property
+    def listed_models(self) -> list[str]:
+        """The models that can be listed: routes that are no globs, in the order of the file."""
+        return [name for name in self.generation.routes_by_name if not is_glob(name)]
+
+    def allows(self, consumer: Consumer, model: str) -> bool:
+        """Whether the consumer's key may use `model`."""
+        if consumer.models == ("*",):
+            return True
+        allowed = self._filters.get(consumer.id)
+        if allowed is None:
+            allowed = self._filters[consumer.id] = ModelFilter(consumer.models)
+        return allowed.allows(model)
+
+    def close(self) -> None:
+        """Give the generation's pools back."""
+        self.generation.release()
+
+
+Build = Callable[[Loaded, str | None], Generation]
+
+
+def serving(loaded: Loaded, generation: Generation, clock: Clock) -> Serving:
+    """The view of `generation` that the data plane works with."""
+    config = loaded.config
+    consumers = None
+    if config.keys is not None:
+        consumers = {
+            bytes.fromhex(key.hash.removeprefix("sha256:")): Consumer(
+                id=key.id,
+                tags=dict(key.tags),
+                models=key.models,
+                may_pin=key.may_pin,
+                expires_at=key.expires,
+            )
+            for key in config.keys
+        }
+    return Serving(
+        loaded=loaded,
+        generation=generation,
+        keyring=Keyring(consumers, clock),
+        hosts=host_gate(config.server.allowed_hosts, consumers is None),
+        required_tags=config.required_tags,
+        max_body=config.server.max_body,
+        max_inflight=config.server.max_inflight,
+        default_route=config.server.default_route,
+        created_s=int(clock.wall()),
+    )

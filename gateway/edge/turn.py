@@ -1,0 +1,67 @@
+"""One request and its reply on a connection: uvicorn's cycle, made in a third of the time.
+
+uvicorn's own constructor takes thirteen arguments and an `asyncio.Event` that most requests never wait
+for. What its `send` and `run_asgi` read is all here; `receive` waits on a future when it must.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn._types import ASGIReceiveEvent, HTTPScope
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+
+class Turn(RequestResponseCycle):
+    """The cycle of one request. The protocol fills `body`, `more_body` and `disconnected`, then calls `set`."""
+
+    # What is the same for every request of ours.
+    access_log = False
+
+    def __init__(self, protocol: HttpToolsProtocol, scope: HTTPScope, keep_alive: bool) -> None:
+        self.scope = scope
+        self.transport = protocol.transport
+        self.flow: FlowControl = protocol.flow
+        self.logger = protocol.logger
+        self.default_headers = protocol.server_state.default_headers
+        self.on_response: Callable[..., None] = protocol.on_response_complete
+        # uvicorn calls `message_event.set()` whenever there is something to receive.
+        self.message_event = self  # type: ignore[assignment]
+        self.disconnected = False
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = protocol.expect_100_continue
+        self.body = bytearray()
+        self.more_body = True
+        self.response_started = False
+        self.response_complete = False
+        self.chunked_encoding = None
+        self.expected_content_length = 0
+        self._loop = protocol.loop
+        self._has_news = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Wake `receive`."""
+        self._has_news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """As uvicorn's: what has come of the body, or that the client is gone."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            if not self._has_news:
+                self._waiter = self._loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            self._has_news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        piece = bytes(self.body)
+        self.body = bytearray()
+        return {"type": "http.request", "body": piece, "more_body": self.more_body}

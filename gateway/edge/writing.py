@@ -1,0 +1,103 @@
+"""Replies written straight to the client's connection.
+
+ASGI's `send` checks every header with two patterns, builds two dictionaries and runs two coroutines for a
+reply, and one more for each event. The gateway's own header values are checked where they are made and a
+provider's by the parser that read them, so here a whole reply is one call and one write: 5 µs less a
+request, 2 µs less an event (`loadtests/`). uvicorn keeps its state in the request's cycle; so do we.
+"""
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+_NO_BODY = frozenset({204, 304})
+_CLOSE = b"connection: close\r\n"
+
+
+class ReplyWriter(HttpToolsProtocol):
+    """uvicorn's connection, with methods that write a reply. `headers` are lines, each with its line end."""
+
+    active: RequestResponseCycle
+    """The request that is being answered. uvicorn's `cycle` is the latest one, which may wait behind it."""
+    _date_of: object = None
+    _date_line = b""
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the client reads more slowly than we write, so that the writer should wait."""
+        return self.flow.write_paused
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough, or is gone."""
+        await self.flow.drain()
+
+    def respond(self, status: int, headers: bytes, body: bytes, *, close: bool = False) -> None:
+        """Write a whole reply; `close` ends the connection with it."""
+        cycle = self.active
+        if cycle.disconnected:
+            return
+        assert not cycle.response_started
+        if close:
+            cycle.keep_alive = False
+        has_body = status not in _NO_BODY
+        length = b"content-length: %d\r\n" % len(body) if has_body else b""
+        ending = b"\r\n" if cycle.keep_alive else _CLOSE + b"\r\n"
+        if not has_body or cycle.scope["method"] == "HEAD":
+            body = b""
+        self.transport.write(b"".join((STATUS_LINE[status], self._date(), headers, length, ending, body)))
+        cycle.response_started = True
+        self._complete(cycle)
+
+    def begin(self, status: int, headers: bytes, *, length: int | None = None, close: bool = False) -> None:
+        """Write the head of a reply that comes in pieces: of `length` bytes, or of a length not known yet."""
+        cycle = self.active
+        if cycle.disconnected:
+            return
+        assert not cycle.response_started
+        cycle.response_started = True
+        # HTTP/1.0 knows no chunks: there the end of the connection is the end of the reply.
+        cycle.chunked_encoding = length is None and cycle.scope["http_version"] != "1.0"
+        if close or (length is None and not cycle.chunked_encoding):
+            cycle.keep_alive = False
+        framing = b"transfer-encoding: chunked\r\n" if cycle.chunked_encoding else b""
+        if length is not None:
+            framing = b"content-length: %d\r\n" % length
+        ending = b"\r\n" if cycle.keep_alive else _CLOSE + b"\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], self._date(), headers, framing, ending)))
+
+    def write(self, piece: bytes) -> None:
+        """Write a piece that is not empty."""
+        cycle = self.active
+        if not cycle.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if cycle.chunked_encoding else piece)
+
+    def end(self) -> None:
+        """Write the end of a reply that came in pieces."""
+        cycle = self.active
+        if cycle.disconnected:
+            return
+        if cycle.chunked_encoding:
+            self.transport.write(b"0\r\n\r\n")
+        self._complete(cycle)
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client cannot take what it has for the whole."""
+        self.transport.abort()
+
+    def hang_up(self) -> None:
+        """Close the connection once all is written."""
+        self.transport.close()
+
+    def _complete(self, cycle: RequestResponseCycle) -> None:
+        cycle.waiting_for_100_continue = False
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.hang_up()
+        cycle.on_response()
+
+    def _date(self) -> bytes:
+        # uvicorn replaces the list once a second.
+        current = self.server_state.default_headers
+        if current is not self._date_of:
+            self._date_of = current
+            self._date_line = b"".join(b"%b: %b\r\n" % item for item in current)
+        return self._date_line
