@@ -38,8 +38,9 @@ async def test_an_exit_status_is_waited_for(tmp_path: Path) -> None:
     assert await processes.wait_for_exit(python("raise SystemExit(3)", tmp_path), 10) == 3
 
 
-def test_tools_that_are_there_need_nothing() -> None:
+def test_tools_that_are_there_need_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     processes.require({"sh": "dash"})
+    assert capsys.readouterr().err == ""
 
 
 def test_missing_tools_are_named_with_the_command_that_installs_them(

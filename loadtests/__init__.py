@@ -1,0 +1,1 @@
+"""Load tests: the gateway beside nginx, on the same core, in the same run."""
