@@ -72,52 +72,44 @@ class DataPlane:
 
     async def __call__(self, scope: Scope, receive: object, send: object) -> None:
         """Serve one request, on the connection that the protocol put into the scope (see `edge/writing.py`)."""
-        raw_path: bytes = scope["raw_path"]
-        if raw_path in _HEALTH:
-            self._health(raw_path, scope["gateway.connection"])
+        connection: EdgeProtocol = scope["gateway.connection"]
+        if scope["raw_path"] in _HEALTH:
+            self._health(scope["raw_path"], connection)
             return
-        running = self._running
+        running, task = self._running, connection.task
+        assert task is not None
         generation = running.generations.enter()
+        interrupt = connection.on_gone = Interruption(task)
+        running.inflight.add(interrupt)
         try:
-            await self._exchange(generation, scope)
+            found = inbound.pick(scope["headers"])
+            endpoint = find(scope["method"], scope["raw_path"])
+            exchange = self._begin(generation, scope, found, endpoint)
+            responder = Responder(exchange, connection, self._clock, running.is_draining)
+            with running.observer.observe(exchange) as observation:
+                try:
+                    await self._answer(generation, exchange, found, endpoint, connection, responder, observation)
+                except GatewayError as error:
+                    self._fail(exchange, responder, connection, error)
+                except asyncio.CancelledError:
+                    if interrupt.error is None:
+                        raise
+                    task.uncancel()
+                    self._fail(exchange, responder, connection, interrupt.error)
+                except Exception:
+                    logger.exception("request %s failed", exchange.request_id)
+                    self._fail(exchange, responder, connection, InternalError())
         finally:
+            # A scope that settles late must not take the next request's away.
+            if connection.on_gone is interrupt:
+                connection.on_gone = None
+            running.inflight.discard(interrupt)
             running.generations.leave(generation)
 
     def _health(self, raw_path: bytes, connection: EdgeProtocol) -> None:
         ready = raw_path == b"/livez" or self._running.is_ready
         body = b"ok\n" if ready else b"draining\n"
         connection.respond(200 if ready else 503, b"content-type: text/plain; charset=utf-8\r\n", body)
-
-    async def _exchange(self, generation: Serving, scope: Scope) -> None:
-        running = self._running
-        connection: EdgeProtocol = scope["gateway.connection"]
-        found = inbound.pick(scope["headers"])
-        endpoint = find(scope["method"], scope["raw_path"])
-        exchange = self._begin(generation, scope, found, endpoint)
-        responder = Responder(exchange, connection, self._clock, running.is_draining)
-        task = connection.task
-        assert task is not None
-        interrupt = Interruption(task)
-        running.inflight.add(interrupt)
-        connection.on_gone = interrupt
-        with running.observer.observe(exchange) as observation:
-            try:
-                await self._answer(generation, exchange, found, endpoint, connection, responder, observation)
-            except GatewayError as error:
-                self._fail(exchange, responder, connection, error)
-            except asyncio.CancelledError:
-                if interrupt.error is None:
-                    raise
-                task.uncancel()
-                self._fail(exchange, responder, connection, interrupt.error)
-            except Exception:
-                logger.exception("request %s failed", exchange.request_id)
-                self._fail(exchange, responder, connection, InternalError())
-            finally:
-                # A scope that settles late must not take the next request's away.
-                if connection.on_gone is interrupt:
-                    connection.on_gone = None
-                running.inflight.discard(interrupt)
 
     def _fail(self, exchange: Exchange, responder: Responder, connection: EdgeProtocol, error: GatewayError) -> None:
         exchange.error = error

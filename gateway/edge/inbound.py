@@ -10,27 +10,6 @@ from gateway.core.exchange import Exchange
 MAX_HOPS = 4
 """Gateways in a row that are still taken for a chain; more are a loop (F45)."""
 
-_READ = frozenset(
-    {
-        b"host",
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"content-type",
-        b"content-length",
-        b"content-encoding",
-        b"anthropic-version",
-        b"x-request-id",
-        b"traceparent",
-        b"tracestate",
-        b"x-gateway-prompt",
-        b"x-gateway-tags",
-        b"x-gateway-target",
-        b"x-gateway-timeout",
-        b"x-gateway-route",
-        b"x-gateway-hops",
-    }
-)
 _ONCE = frozenset({b"host", b"authorization", b"x-api-key", b"api-key", b"content-type", b"content-length"})
 
 Found = dict[bytes, bytes]
@@ -51,14 +30,28 @@ _MAX_TAGS = 16
 
 
 def pick(headers: Headers) -> Found:
-    """The headers that the gateway reads, by name; of repeated ones the last (`TWICE` names one that must not be)."""
-    found: Found = {}
-    for name, value in headers:
-        if name in _READ:
-            if name in found and name in _ONCE:
-                found[TWICE] = name
-            found[name] = value
+    """The headers by name; of repeated ones the last.
+
+    `TWICE` names one that must not be repeated; two of `traceparent` are none, several of `tracestate` a list (F128).
+    """
+    found: Found = dict(headers)
+    if len(found) != len(headers):
+        found.clear()
+        for name, value in headers:
+            found[name] = _again(found, name, value) if name in found else value
     return found
+
+
+def _again(found: Found, name: bytes, value: bytes) -> bytes:
+    """What stands for a header that comes once more with `value`."""
+    if name in _ONCE:
+        found[TWICE] = name
+    elif name == b"traceparent":
+        # Two parents are none: the trace begins anew (Trace Context, 2.2).
+        return b""
+    elif name == b"tracestate":
+        return found[name] + b"," + value
+    return value
 
 
 def require_sound(found: Found) -> None:
@@ -196,4 +189,6 @@ def read_hops(found: Found) -> int:
 
 def is_json(content_type: bytes | None) -> bool:
     """Whether a Content-Type says JSON, with or without parameters."""
+    if content_type == b"application/json":
+        return True
     return content_type is not None and content_type.split(b";", 1)[0].strip().lower() == b"application/json"

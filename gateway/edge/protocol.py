@@ -1,17 +1,10 @@
-"""uvicorn's HTTP/1.1 connection, with the bounds that it lacks: on time, on size, on numbers (F87, F94, F95).
+"""uvicorn's HTTP/1.1 connection, with bounds on sizes and numbers that it lacks (F87, F95); those on time: `bounds`.
 
-Time is kept by one sweep over all connections, twice a second, instead of timers for each request:
-a request costs two stored timestamps. What a limit does:
-- a head that takes too long, or is too large: an error and the connection closes;
-- a body that trickles: the exchange is interrupted, and answers 408;
-- a reply that the client does not read: the connection is cut.
-The application learns of a departure by `on_gone`, at once and without a task that waits for it.
+What is too large is refused with an error, and the connection closes. The application learns of a
+departure by `on_gone`, at once and without a task that waits for it.
 """
 
 import asyncio
-import select
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,38 +14,18 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.core.errors import ClientGone, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded, RequestTimeout
+from gateway.core.errors import HeadersTooLarge, InvalidRequest, Overloaded
+from gateway.edge.bounds import BODY, HEAD, IDLE, LINGER, SWEEP_INTERVAL_S, BoundedConnection, EdgeLimits
 from gateway.edge.turn import Turn
-from gateway.edge.writing import ReplyWriter
-from gateway.wire.errors import error_body
+
+__all__ = ["SWEEP_INTERVAL_S", "EdgeLimits", "EdgeProtocol", "bounded"]
 
 _MAX_HEADERS = 256
 _MAX_URL_BYTES = 16 * 1024
-_MIN_BODY_BYTES_PER_WINDOW = 1024
-"""A body must bring this much in every `body_timeout_s` while it is being read."""
-
-_IDLE, _HEAD, _BODY, _LINGER = range(4)
-_LINGER_S = 5.0
-"""How long a client that was answered early may go on sending (as nginx's `lingering_timeout`)."""
-SWEEP_INTERVAL_S = 0.2
-"""Below the 250 ms in which a departure must be noticed, for the connections of which only the sweep notices it."""
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeLimits:
-    """Bounds of a listener's connections."""
-
-    max_header: int
-    max_connections: int
-    header_timeout_s: float
-    body_timeout_s: float
-    write_timeout_s: float
-
-
-class EdgeProtocol(ReplyWriter):
+class EdgeProtocol(BoundedConnection):
     """One client connection. `limits` is set on a subclass for each listener, see `bounded`."""
-
-    limits: EdgeLimits
 
     def __init__(
         self,
@@ -62,16 +35,10 @@ class EdgeProtocol(ReplyWriter):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.on_gone: Callable[[GatewayError], None] | None = None
         self.task: asyncio.Task[None] | None = None
-        self._phase = _HEAD
         self._head_bytes = 0
-        self._since_s = 0.0
-        self._body_bytes = 0
         self._bytes_since_body = 0
         self._declines_upgrade = False
-        self._idle_since_s: float | None = None
-        self._paused_since_s: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or refuse it when there are too many."""
@@ -80,24 +47,18 @@ class EdgeProtocol(ReplyWriter):
         if len(self.connections) > self.limits.max_connections:
             self._refuse(503, Overloaded("Too many connections.", retry_after_s=1.0))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the exchange that nobody is there any more."""
-        super().connection_lost(exc)
-        if self.on_gone is not None:
-            self.on_gone(ClientGone("The client closed the connection."))
-
     def data_received(self, data: bytes) -> None:
         """Parse, and count what a head and a body bring."""
-        if self._phase == _BODY:
+        if self._phase == BODY:
             self._body_bytes += len(data)
             self._bytes_since_body += len(data)
-        elif self._phase == _LINGER:
+        elif self._phase == LINGER:
             return
         else:
             self._head_bytes += len(data)
-            if self._phase == _IDLE and (self.cycle is None or self.cycle.response_complete):
+            if self._phase == IDLE and (self.cycle is None or self.cycle.response_complete):
                 # An empty line before a head begins no message, but ends the idle timer: it must not hold a place.
-                self._phase = _HEAD
+                self._phase = HEAD
                 self._since_s = self.loop.time()
         try:
             self.parser.feed_data(data)
@@ -107,10 +68,10 @@ class EdgeProtocol(ReplyWriter):
         except httptools.HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
             return
-        if self._phase == _BODY and self._bytes_since_body > self.limits.max_header and not self.transport.is_closing():
+        if self._phase == BODY and self._bytes_since_body > self.limits.max_header and not self.transport.is_closing():
             # Chunk extensions or trailers without end: they count towards no body limit.
             self._refuse(431, self._head_too_large())
-        if self._phase == _HEAD and self._head_bytes > self.limits.max_header and not self.transport.is_closing():
+        if self._phase == HEAD and self._head_bytes > self.limits.max_header and not self.transport.is_closing():
             self._refuse(431, self._head_too_large())
 
     def on_message_begin(self) -> None:
@@ -118,8 +79,15 @@ class EdgeProtocol(ReplyWriter):
         super().on_message_begin()
         self.scope["gateway.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._idle_since_s = None
-        self._phase = _HEAD
+        self._phase = HEAD
         self._since_s = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header line, without the white space that the parser leaves at its end (RFC 9110, 5.5)."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Hand a head of decent size to the application."""
@@ -138,7 +106,7 @@ class EdgeProtocol(ReplyWriter):
             # The parser takes an upgrade for granted and will not read the body: see `_go_on_without_upgrade`.
             self._declines_upgrade = True
             return
-        self._phase = _BODY
+        self._phase = BODY
         self._since_s = self.loop.time()
         self._body_bytes = self._bytes_since_body = 0
         self._take_turn()
@@ -204,29 +172,14 @@ class EdgeProtocol(ReplyWriter):
         """Stop the clock of the body."""
         if self._declines_upgrade:
             return
-        self._phase = _IDLE
+        self._phase = IDLE
         self._head_bytes = 0
         super().on_message_complete()
 
-    def pause_writing(self) -> None:
-        """Note since when the client reads too slowly."""
-        self._paused_since_s = self.loop.time()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self._paused_since_s = None
-        super().resume_writing()
-
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in JSON as every other error."""
-        if self._phase != _LINGER and not self.transport.is_closing():
+        if self._phase != LINGER and not self.transport.is_closing():
             self._refuse(400, InvalidRequest("The request is not valid HTTP/1.1."))
-
-    @property
-    def has_unread_body(self) -> bool:
-        """Whether the client is still sending what nobody will read."""
-        return self._phase == _BODY
 
     def whole_body(self) -> bytes | None:
         """The request's body when all of it has arrived, once; None when more is to come."""
@@ -236,32 +189,6 @@ class EdgeProtocol(ReplyWriter):
         body = bytes(cycle.body)
         cycle.body = bytearray()
         return body
-
-    def _is_deserted(self, now_s: float) -> bool:
-        """Whether the client reads nothing of its reply, or has left without an event that says so."""
-        if self._paused_since_s is not None and now_s - self._paused_since_s > self.limits.write_timeout_s:
-            return True
-        return self.flow.read_paused and self.on_gone is not None and _has_left(self.transport)
-
-    def sweep(self, now_s: float) -> None:
-        """Enforce the time limits; called every `SWEEP_INTERVAL_S`."""
-        limits = self.limits
-        if self._is_deserted(now_s):
-            self.transport.abort()
-        elif self._phase == _LINGER:
-            if now_s - self._since_s > _LINGER_S:
-                self.transport.abort()
-        elif self._phase == _IDLE:
-            if self._idle_since_s is not None and now_s - self._idle_since_s > self.timeout_keep_alive:
-                self.transport.close()
-        elif self._phase == _HEAD:
-            if now_s - self._since_s > limits.header_timeout_s:
-                self._refuse(408, RequestTimeout("The request's head did not arrive in time."))
-        elif self._phase == _BODY and now_s - self._since_s > limits.body_timeout_s:
-            if self._body_bytes < _MIN_BODY_BYTES_PER_WINDOW and not self.flow.read_paused:
-                self._interrupt_body()
-            self._since_s = now_s
-            self._body_bytes = 0
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Read the request again as if it had asked for no other protocol, which a server may (RFC 9110, 7.8).
@@ -274,63 +201,14 @@ class EdgeProtocol(ReplyWriter):
         self.parser = httptools.HttpRequestParser(self)
         # As uvicorn sets it for every connection.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._phase = _IDLE
+        self._phase = IDLE
         self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
-
-    def _interrupt_body(self) -> None:
-        if self.on_gone is not None:
-            self.on_gone(RequestTimeout("The request's body did not arrive in time (server.body_timeout)."))
-        else:
-            self.transport.abort()
 
     def _head_too_large(self) -> HeadersTooLarge:
         return HeadersTooLarge(
             f"The request's head is larger than this gateway accepts ({self.limits.max_header} bytes, "
             f"{_MAX_HEADERS} headers; server.max_header)."
         )
-
-    def _refuse(self, status: int, error: GatewayError) -> None:
-        """Answer without the application, and close. In the middle of another reply only the close is left."""
-        if self.pipeline or (
-            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        ):
-            self.transport.abort()
-            return
-        body = error_body("openai", error, "")
-        lines = [b"HTTP/1.1 %d Refused" % status, b"content-type: application/json", b"connection: close"]
-        if status == 503:
-            lines.append(b"retry-after: 1")
-        lines.append(b"content-length: %d" % len(body))
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-        if status in (408, 503):
-            self.transport.close()
-        else:
-            self._linger()
-
-    def hang_up(self) -> None:
-        """Close the connection once all is written, and read if the client still sends."""
-        if self.has_unread_body:
-            self._linger()
-        else:
-            self.transport.close()
-
-    def _linger(self) -> None:
-        """End our side only: a close with bytes unread resets the connection and may lose the reply (RFC 9112, 9.6)."""
-        self._phase = _LINGER
-        self._since_s = self.loop.time()
-        self.pipeline.clear()
-        self.flow.resume_reading()
-        self.transport.write_eof()
-
-
-def _has_left(transport: asyncio.Transport) -> bool:
-    """Whether the client has closed a connection that is not being read, so that no event says so (F1).
-
-    It is not read while an upload waits for a slow upstream, or a pipelined request for its turn.
-    """
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
-    return bool(poll.poll(0))
 
 
 def bounded(limits: EdgeLimits) -> type[EdgeProtocol]:

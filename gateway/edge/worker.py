@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.config.load import Loaded, Sources, load
+from gateway.config.load import ConfigError, Loaded, Sources, load
 from gateway.core.clock import SystemClock
 from gateway.core.pipeline import spawn
 from gateway.edge.channel import Channel
@@ -46,7 +46,7 @@ class Worker:
             case "apply":
                 return await self._apply(payload)
             case "metrics":
-                return msgspec.to_builtins(self._serving.registry.snapshot())
+                return msgspec.msgpack.encode(self._serving.registry.snapshot())
             case "targets":
                 return target_connections(self._serving.running)
             case "find":
@@ -100,7 +100,11 @@ class Worker:
 
 
 def _restore(dumped: bytes) -> Loaded:
-    return load(Sources.restore(dumped))
+    """What the supervisor has loaded. Raises ValueError, which the channel carries, where it could not have."""
+    try:
+        return load(Sources.restore(dumped))
+    except ConfigError as error:
+        raise ValueError("; ".join(map(str, error.faults))) from error
 
 
 async def work(listening: socket.socket, control: socket.socket, sink: LogSink, mock: MockStarter, version: str) -> int:

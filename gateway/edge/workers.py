@@ -177,7 +177,7 @@ class WorkerFleet:
             logger.warning("worker %d told no metrics: %r", worker.number, error)
             return
         if worker.incarnation == incarnation and worker.is_serving:
-            worker.counted = msgspec.convert(answer, Snapshot)
+            worker.counted = msgspec.msgpack.decode(answer, type=Snapshot)
         if worker.silent_since_s is not None:
             logger.warning("worker %d answers again", worker.number)
             worker.silent_since_s = None

@@ -26,7 +26,7 @@ from gateway.core.errors import (
 from gateway.core.exchange import Attempt, Exchange, Reply, Request
 from gateway.providers.decoding import decoder_for, whole_body
 from gateway.providers.failures import failed, first_event_failed
-from gateway.providers.headers import FORWARDED_UP, down, first, request_id
+from gateway.providers.headers import FORWARDED_UP, Sieve, down, first, request_id
 from gateway.providers.kinds import Addressing, ProviderKind, relayed_query
 from gateway.providers.streams import EventStream, Pieces
 from gateway.transport.base import Timeouts, Upstream, UpstreamRequest, UpstreamResponse
@@ -72,32 +72,36 @@ class Target:
         self._fixed_headers: Headers = [*settings.headers, (b"accept-encoding", b"identity")]
         fixed_names = frozenset(name for name, _ in self._fixed_headers)
         self._paths: dict[tuple[str, bytes, str], bytes] = {}
-        self._forwarded = (FORWARDED_UP | settings.kind.forwards) - fixed_names
+        self._forwarded = Sieve(((FORWARDED_UP | settings.kind.forwards) - fixed_names).__contains__)
 
     def __call__(self, exchange: Exchange) -> "TargetReply":
         """The provider's reply, as a scope. Raises what `Upstream.open` raises, and what `failures` maps."""
         return TargetReply(self, exchange)
 
-    async def open(self, exchange: Exchange) -> tuple[UpstreamResponse, bool]:
-        """The response's head, and whether usage was asked for on the gateway's own account."""
+    async def open(self, exchange: Exchange) -> tuple[UpstreamResponse, dict[bytes, bytes], bool]:
+        """The response's head, its headers by name, and whether usage was asked for on our own account."""
         self._require_dialect(exchange.request)
         attempt = exchange.attempts[-1]
         outgoing, injected = self._outgoing(exchange, attempt)
         response = await self._upstream.open(outgoing, self._timeouts(exchange))
         attempt.status = response.status
-        attempt.upstream_request_id = request_id(response.headers)
+        by_name = dict(response.headers)
+        attempt.upstream_request_id = request_id(by_name)
         exchange.model_served = self._settings.model or exchange.request.head.model
-        return response, injected
+        return response, by_name, injected
 
-    async def read(self, exchange: Exchange, response: UpstreamResponse) -> Reply:
+    async def read(self, exchange: Exchange, response: UpstreamResponse, by_name: dict[bytes, bytes]) -> Reply:
         """The reply to a response that is no event stream."""
         if not 200 <= response.status < 300:
             return await failed(exchange, response)
         response.begin()
-        content_type = first(response.headers, b"content-type") or b""
-        if self._is_relayed_in_pieces(exchange.request, response, content_type):
+        if exchange.request.operation == "relay" and _is_relayed_in_pieces(by_name):
             return _pieces(response)
-        return self._whole_reply(exchange, response, await whole_body(response, MAX_REPLY_BYTES))
+        if b"content-encoding" in by_name:
+            body = await whole_body(response, MAX_REPLY_BYTES)
+        else:
+            body = await response.read_all(MAX_REPLY_BYTES)
+        return self._whole_reply(exchange, response, body)
 
     def _whole_reply(self, exchange: Exchange, response: UpstreamResponse, body: bytes) -> Reply:
         request = exchange.request
@@ -138,8 +142,7 @@ class Target:
             )
             if renamed is not None or injected:
                 body = rewrite(request.body, model=renamed, request_usage=injected)
-        forwarded = self._forwarded
-        headers = [item for item in request.headers if item[0] in forwarded]
+        headers = self._forwarded(request.headers)
         if request.dialect == "anthropic":
             headers += [item for item in settings.default_headers if first(headers, item[0]) is None]
         headers += self._fixed_headers
@@ -200,14 +203,6 @@ class Target:
                 code="operation_not_supported",
             )
 
-    @staticmethod
-    def _is_relayed_in_pieces(request: Request, response: UpstreamResponse, content_type: bytes) -> bool:
-        if request.operation != "relay":
-            return False
-        length = first(response.headers, b"content-length")
-        small = length is not None and int(length) <= _MAX_BUFFERED_RELAY_BYTES
-        return not (small and content_type.startswith(b"application/json"))
-
 
 class TargetReply:
     """The scope of one attempt: a reply inside it, and everything given back at its end.
@@ -225,12 +220,11 @@ class TargetReply:
 
     async def __aenter__(self) -> Reply:
         try:
-            response, injected = await self._target.open(self._exchange)
+            response, by_name, injected = await self._target.open(self._exchange)
             self._response = response
-            content_type = first(response.headers, b"content-type") or b""
-            if response.status == 200 and content_type.startswith(b"text/event-stream"):
+            if response.status == 200 and by_name.get(b"content-type", b"").startswith(b"text/event-stream"):
                 return await self._stream(response, injected)
-            return await self._target.read(self._exchange, response)
+            return await self._target.read(self._exchange, response, by_name)
         except BaseException as error:
             self._close()
             mapped = self._mapped(error)
@@ -278,6 +272,12 @@ class TargetReply:
                 exchange.model_served = reader.model
             exchange.response_id = reader.response_id
             exchange.finish_reasons = reader.finish_reasons
+
+
+def _is_relayed_in_pieces(by_name: dict[bytes, bytes]) -> bool:
+    length = by_name.get(b"content-length")
+    is_small = length is not None and int(length) <= _MAX_BUFFERED_RELAY_BYTES
+    return not (is_small and by_name.get(b"content-type", b"").startswith(b"application/json"))
 
 
 def _pieces(response: UpstreamResponse) -> Reply:

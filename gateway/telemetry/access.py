@@ -1,5 +1,6 @@
 """The log line of a request: fixed fields, in which no prompt, reply or key ever stands."""
 
+import re
 from typing import Literal
 
 from msgspec import Struct
@@ -21,6 +22,9 @@ MAX_TEXT = 256
 
 OUR_WORDS = (GatewayFault, UpstreamConnectError, UpstreamTimeout, UpstreamTruncated)
 """Errors whose message is the gateway's own text. Others may quote a field, and so a prompt."""
+
+PLAIN_CODE = re.compile(r"[a-z]{1,24}(?:_[a-z]{1,24}){0,5}")
+"""Codes such as `server_error`. Without digits and signs it is no key, and with six words no prompt."""
 
 LEVELS: dict[Outcome, Level] = {
     "upstream_error": "warning",
@@ -128,10 +132,15 @@ def reason(exchange: Exchange) -> str | None:
 
 
 def explain(error: GatewayError) -> str:
-    """An error in words that hold nothing of what the client or the provider wrote."""
+    """An error in words that hold nothing of what the client or the provider wrote, but a provider's plain code."""
     if isinstance(error, OUR_WORDS):
         return f"{error.code}: {redacted(error.message)}"
-    return error.code
+    return plain_code(error)
+
+
+def plain_code(error: GatewayError) -> str:
+    """The code of an error; of its class, where a provider's own code is none but some text."""
+    return error.code if PLAIN_CODE.fullmatch(error.code) else type(error).code
 
 
 def _short(text: str) -> str:

@@ -8,7 +8,7 @@ import asyncio
 from types import TracebackType
 
 from gateway.core.clock import Clock
-from gateway.core.errors import ClientGone, GatewayError, InternalError, Outcome
+from gateway.core.errors import ClientGone, GatewayError, InternalError, Outcome, UpstreamFault
 from gateway.core.exchange import Attempt, Exchange
 from gateway.telemetry.access import access_line, access_record
 from gateway.telemetry.metrics import Gauge, Registry, RouteSeries
@@ -149,6 +149,8 @@ def settle_outcome(exchange: Exchange, error: BaseException | None) -> Outcome:
 
 def attempt_outcome(exchange: Exchange, attempt: Attempt, error: BaseException | None) -> Outcome:
     """What became of one try at a target. A cancelled one is what ended its exchange, or a client that left."""
+    if isinstance(error, UpstreamFault) and error.upstream_status == 429:
+        return "rate_limited"
     if isinstance(error, GatewayError):
         return error.outcome
     if error is not None:

@@ -29,10 +29,14 @@ from opentelemetry.util.types import AttributeValue
 from gateway.core.errors import ClientFault, GatewayError, Outcome, UpstreamFault
 from gateway.core.exchange import Attempt, Exchange, Trace
 from gateway.telemetry import genai
+from gateway.telemetry.access import plain_code
 from gateway.telemetry.otlp import Pipeline, TraceSettings
 
-TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-"""https://www.w3.org/TR/trace-context/#traceparent-header: lower case only; later versions may add fields."""
+TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*")
+"""https://www.w3.org/TR/trace-context/#traceparent-header: lower case only; later versions may add fields.
+
+White space after the value is no part of it (RFC 9110, 5.5), but httptools leaves it there.
+"""
 
 MAX_TRACESTATE_BYTES = 8192
 MAX_NAME = 256
@@ -124,13 +128,17 @@ class Tracer:
             return
         request = exchange.request
         method = request.method if request.method in METHODS else "_OTHER"
-        route = "/v1/" + (request.suffix if request.operation != "relay" else request.suffix.partition("/")[0])
-        span.update_name(f"{method} {route}")
-        span.set_attributes({genai.HTTP_METHOD: method, genai.HTTP_ROUTE: route, **_gateway_attributes(exchange)})
+        span.update_name(method)
+        if request.suffix:
+            # Of relayed paths the first segment only: the rest may hold ids.
+            suffix = request.suffix if request.operation != "relay" else request.suffix.partition("/")[0]
+            span.update_name(f"{method} /v1/{suffix}")
+            span.set_attribute(genai.HTTP_ROUTE, f"/v1/{suffix}")
+        span.set_attributes({genai.HTTP_METHOD: method, **_gateway_attributes(exchange)})
         if exchange.status is not None:
             span.set_attribute(genai.HTTP_STATUS, exchange.status)
         if exchange.error is not None:
-            span.set_attribute(genai.ERROR_TYPE, exchange.error.code)
+            span.set_attribute(genai.ERROR_TYPE, plain_code(exchange.error))
         # A server span stays without status when the client was at fault (OpenTelemetry, HTTP server spans).
         if (exchange.status or 0) >= 500 or (
             exchange.error is not None and not isinstance(exchange.error, ClientFault)
@@ -236,9 +244,9 @@ def _response_attributes(exchange: Exchange, attempt: Attempt) -> dict[str, Attr
         first_chunk_s = exchange.first_event_s - attempt.started_s
     optional: dict[str, AttributeValue | None] = {
         genai.HTTP_STATUS: attempt.status,
-        genai.RESPONSE_ID: exchange.response_id,
-        genai.RESPONSE_MODEL: exchange.model_served,
-        genai.RESPONSE_FINISH_REASONS: exchange.finish_reasons or None,
+        genai.RESPONSE_ID: _short(exchange.response_id),
+        genai.RESPONSE_MODEL: _short(exchange.model_served),
+        genai.RESPONSE_FINISH_REASONS: [reason[:MAX_NAME] for reason in exchange.finish_reasons] or None,
         genai.RESPONSE_TIME_TO_FIRST_CHUNK: first_chunk_s,
         genai.USAGE_INPUT_TOKENS: usage.input_tokens,
         genai.USAGE_OUTPUT_TOKENS: usage.output_tokens,
@@ -249,11 +257,15 @@ def _response_attributes(exchange: Exchange, attempt: Attempt) -> dict[str, Attr
     return {name: value for name, value in optional.items() if value is not None}
 
 
+def _short(text: str | None) -> str | None:
+    return text if text is None else text[:MAX_NAME]
+
+
 def _error_type(outcome: Outcome, error: BaseException | None, status: int | None) -> str:
     if isinstance(error, UpstreamFault) and error.upstream_status is not None and error.upstream_status >= 400:
         return str(error.upstream_status)
     if isinstance(error, GatewayError):
-        return error.code
+        return plain_code(error)
     if error is None and status is not None:
         return str(status)
     return outcome

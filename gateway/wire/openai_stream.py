@@ -107,7 +107,11 @@ class OpenAIStream(StreamState):
 
     def _event(self, frame: bytes, name: bytes | None, data: bytes) -> bytes | None:
         if data.strip() == b"[DONE]":
-            self.begun = self._done = True
+            self.begun = True
+            if len(self._finished) < len(self._seen):
+                # llama-cpp-python says it in mid-sentence when it drops a stream for the next request (seen in 0.3.36).
+                return b""
+            self._done = True
             return frame
         chunk: _Chunk
         try:

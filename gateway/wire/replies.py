@@ -24,6 +24,8 @@ class ReplyFacts(msgspec.Struct):
     """A top-level error, whatever the HTTP status was (F42)."""
     is_json: bool = True
     """Whether the body is a JSON object at all."""
+    is_settled: bool = False
+    """Whether the usage is as it should be, so that nothing is left to estimate."""
     content_bytes: int = 0
     """About how much the model wrote."""
 
@@ -38,6 +40,19 @@ class _Choice(msgspec.Struct):
     finish_reason: Any = None
     message: _Message | None = None
     text: msgspec.Raw = _NULL
+
+
+class _Piece(msgspec.Struct):
+    # What a model writes, wherever Responses and Messages keep it. All else in them was not written by it, or says
+    # nothing of tokens: ids, signatures, encrypted reasoning, pictures in base64, results of the provider's tools.
+    type: Any = None
+    text: Any = None
+    refusal: Any = None
+    thinking: Any = None
+    arguments: Any = None
+    input: msgspec.Raw = _NULL
+    content: msgspec.Raw = _NULL
+    summary: msgspec.Raw = _NULL
 
 
 class _Incomplete(msgspec.Struct):
@@ -92,6 +107,9 @@ class _ChatReply(msgspec.Struct, gc=False):
 _decode_chat = msgspec.json.Decoder(_ChatReply).decode
 _decode_reply = msgspec.json.Decoder(_Reply).decode
 _decode_basic = msgspec.json.Decoder(_Basic).decode
+_decode_pieces = msgspec.json.Decoder(list[_Piece]).decode
+# Pieces of these types have pieces of their own.
+_NESTING = frozenset({"message", "reasoning"})
 
 
 def read_reply(dialect: Dialect, operation: Operation, body: bytes) -> ReplyFacts:
@@ -141,7 +159,8 @@ def _read_usual_chat(body: bytes) -> ReplyFacts | None:
         reasoning_tokens=None if completion is None else completion.reasoning_tokens,
         source="provider",
     )
-    return ReplyFacts(usage, reply.model, reply.id, [choice.finish_reason for choice in reply.choices])
+    reasons = [choice.finish_reason for choice in reply.choices]
+    return ReplyFacts(usage, reply.model, reply.id, reasons, is_settled=True)
 
 
 def estimate(facts: ReplyFacts, operation: Operation, *, prompt_bytes: int) -> None:
@@ -150,7 +169,7 @@ def estimate(facts: ReplyFacts, operation: Operation, *, prompt_bytes: int) -> N
     Embeddings have no output; counting tokens costs none, and relayed operations are not counted in
     them: for both nothing is filled, nor for a reply that is an error.
     """
-    if operation in ("count_tokens", "relay") or facts.error is not None:
+    if facts.is_settled or operation in ("count_tokens", "relay") or facts.error is not None:
         return
     if operation == "embeddings" and facts.usage.output_tokens is None:
         facts.usage.output_tokens = 0
@@ -164,7 +183,7 @@ def _read_answer(facts: ReplyFacts, reply: _Reply) -> None:
         message = choice.message
         if message is not None:
             facts.content_bytes += _size(message.content) + _size(message.reasoning_content) + _size(message.tool_calls)
-    facts.content_bytes += _size(reply.output) + _size(reply.content)
+    facts.content_bytes += _written(reply.output) + _written(reply.content)
     if reply.incomplete_details is not None and reply.incomplete_details.reason:
         _add_reason(facts, reply.incomplete_details.reason)
     else:
@@ -175,6 +194,25 @@ def _read_answer(facts: ReplyFacts, reply: _Reply) -> None:
 def _add_reason(facts: ReplyFacts, reason: object) -> None:
     if isinstance(reason, str) and reason:
         facts.finish_reasons.append(reason)
+
+
+def _written(raw: msgspec.Raw) -> int:
+    """Bytes of what the model wrote in a list of pieces; of another shape, all of it."""
+    if bytes(raw) == b"null":
+        return 0
+    try:
+        pieces = _decode_pieces(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return _size(raw)
+    written = 0
+    for piece in pieces:
+        for text in (piece.text, piece.refusal, piece.thinking, piece.arguments):
+            if isinstance(text, str):
+                written += len(text.encode("utf-8", "replace"))
+        written += _size(piece.input)
+        if piece.type in _NESTING:
+            written += _written(piece.content) + _written(piece.summary)
+    return written
 
 
 def _size(raw: msgspec.Raw) -> int:

@@ -189,17 +189,15 @@ def _read_relay(body: bytes) -> _Body:
 
 
 def _max_tokens(fields: _Body, operation: Operation) -> int | None:
-    for name, value in (
-        ("max_completion_tokens", fields.max_completion_tokens),
-        ("max_output_tokens", fields.max_output_tokens),
-        ("max_tokens", fields.max_tokens),
-    ):
-        if value is not None:
-            # Only the old completions API takes 0 (to score a prompt with echo).
-            if value == 0 and operation != "text_completion":
-                raise _wrong_value(name, b"0")
-            return value
-    return None
+    tokens, name = fields.max_completion_tokens, "max_completion_tokens"
+    if tokens is None:
+        tokens, name = fields.max_output_tokens, "max_output_tokens"
+    if tokens is None:
+        tokens, name = fields.max_tokens, "max_tokens"
+    # Only the old completions API takes 0 (to score a prompt with echo).
+    if tokens == 0 and operation != "text_completion":
+        raise _wrong_value(name, b"0")
+    return tokens
 
 
 def _has_plain_keys(body: bytes) -> bool:

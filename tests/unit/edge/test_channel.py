@@ -124,3 +124,15 @@ async def test_an_answer_that_nobody_can_be_told_is_no_failure(caplog: pytest.Lo
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert caplog.text == ""
+
+
+async def test_a_connection_that_breaks_under_a_call_is_a_closed_channel() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    channel = Channel(reader, writer, _echo)
+    theirs.close()
+    # Nobody reads, so the end is not noticed before something is written.
+    writer.write(b"x" * 10_000_000)
+    with pytest.raises(ChannelClosed):
+        await channel.call("a", timeout_s=5)
+    writer.transport.abort()

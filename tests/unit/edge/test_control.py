@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import Sources, load, read
-from gateway.edge.control import Control
+from gateway.edge.control import Control, needing_restart
 from gateway.telemetry.metrics import Registry
-from tests.fakes import MOCK_CONFIG, FakeClock, FakeFleet
+from tests.fakes import MOCK_CONFIG, FakeClock, FakeFleet, loaded
 
 pytestmark = pytest.mark.anyio
 
@@ -134,3 +134,35 @@ async def test_a_file_is_watched_and_a_refused_one_looked_at_again_when_it_chang
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        ("server: {listen: '127.0.0.1:1', admin: '127.0.0.1:2', max_body: 1MiB}", ["server.listen", "server.admin"]),
+        ("server: {body_timeout: 1s, drain: 1s, max_inflight: 5}", ["server.body_timeout"]),
+        ("telemetry: {logs: 'off', traces: {sample: 5%}}", ["telemetry.logs", "telemetry.traces"]),
+        ("environment: other", []),
+    ],
+)
+def test_what_is_made_once_needs_a_restart(line: str, needed: list[str]) -> None:
+    assert needing_restart(loaded().config, loaded(f"{MOCK_CONFIG}{line}\n").config) == needed
+
+
+def test_the_environment_of_spans_needs_a_restart() -> None:
+    traced = MOCK_CONFIG + "telemetry: {traces: {otlp: 'http://h:1'}}\n"
+    assert needing_restart(loaded(traced).config, loaded(f"{traced}environment: other\n").config) == ["environment"]
+
+
+async def test_a_setting_that_needs_a_restart_is_told_once_and_forgotten_when_it_is_taken_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk()
+    for text in (MOCK_CONFIG + "server: {listen: '127.0.0.1:1'}\n", CHANGED + "server: {listen: '127.0.0.1:1'}\n"):
+        desk.text = text
+        await desk.control.reload("SIGHUP")
+        assert desk.control.restart_required == ["server.listen"]
+    assert caplog.text.count("server.listen changed; takes effect after a restart") == 1
+    desk.text = MOCK_CONFIG
+    await desk.control.reload("SIGHUP")
+    assert desk.control.restart_required == []

@@ -13,8 +13,9 @@ from tests.fakes import exchange
 HOST = (b"host", b"127.0.0.1")
 
 
-def test_only_headers_that_are_read_are_picked_and_the_last_of_each() -> None:
-    found = inbound.pick([HOST, (b"cookie", b"a"), (b"x-gateway-tags", b"a=1"), (b"x-gateway-tags", b"a=2")])
+def test_headers_are_found_by_name_and_the_last_of_each() -> None:
+    assert inbound.pick([HOST, (b"x-gateway-tags", b"a=1")]) == {b"host": b"127.0.0.1", b"x-gateway-tags": b"a=1"}
+    found = inbound.pick([HOST, (b"x-gateway-tags", b"a=1"), (b"x-gateway-tags", b"a=2")])
     assert found == {b"host": b"127.0.0.1", b"x-gateway-tags": b"a=2"}
 
 
@@ -32,6 +33,17 @@ def test_other_headers_may_come_often() -> None:
     headers: Headers = [HOST, (b"accept", b"a"), (b"accept", b"b"), (b"authorization", b"x")]
     inbound.require_sound(inbound.pick(headers))
     assert inbound.pick(headers)[b"authorization"] == b"x"
+
+
+def test_two_traceparents_are_none_and_tracestates_make_a_list() -> None:
+    """F128: W3C Trace Context, 2.2 and 3.3."""
+    headers: Headers = [
+        (b"traceparent", b"a"),
+        (b"traceparent", b"b"),
+        (b"tracestate", b"x=1"),
+        (b"tracestate", b"y=2"),
+    ]
+    assert inbound.pick([HOST, *headers]) == {b"host": b"127.0.0.1", b"traceparent": b"", b"tracestate": b"x=1,y=2"}
 
 
 def test_a_head_without_host_is_refused() -> None:

@@ -15,7 +15,7 @@ from gateway.core.errors import (
     UpstreamTimeout,
 )
 from gateway.core.exchange import Attempt, Exchange, Usage
-from gateway.telemetry.access import access_line, access_record, explain
+from gateway.telemetry.access import access_line, access_record, explain, plain_code
 
 FIELDS = (
     "ts level event request_id trace_id key route target model_requested model_served prompt_name prompt_version "
@@ -144,3 +144,23 @@ def test_a_refusal_that_was_passed_on_has_its_status_as_reason(make_exchange: Ma
 )
 def test_the_level_tells_whose_trouble_it_is(make_exchange: MakeExchange, outcome: Outcome, level: str) -> None:
     assert written(make_exchange(), outcome)[1]["level"] == level
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("rate_limit_exceeded", "rate_limit_exceeded"),
+        ("timeout", "timeout"),
+        ("sk-0123456789abcdef", "upstream_error"),
+        ("what is the capital", "upstream_error"),
+        ("x" * 5000, "upstream_error"),
+        ("server_error\n", "upstream_error"),
+        ("a_b_c_d_e_f_g", "upstream_error"),
+        ("", "upstream_error"),
+    ],
+)
+def test_a_providers_code_is_shown_when_it_is_one(code: str, shown: str) -> None:
+    """F114: a provider may quote a key or a prompt where its code should stand."""
+    error = UpstreamReplyError("boom")
+    error.code = code
+    assert plain_code(error) == explain(error) == shown

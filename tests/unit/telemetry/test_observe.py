@@ -22,6 +22,7 @@ from gateway.core.errors import (
     Outcome,
     ShuttingDown,
     UpstreamConnectError,
+    UpstreamError,
     UpstreamTimeout,
     UpstreamTruncated,
 )
@@ -249,6 +250,8 @@ def test_an_attempt_is_sent_in_the_trace_of_its_exchange(desk: Desk, make_exchan
     [
         (UpstreamConnectError("refused"), "upstream_error"),
         (UpstreamTimeout("slow", phase="first_token"), "upstream_timeout"),
+        (UpstreamError("busy", upstream_status=429), "rate_limited"),
+        (UpstreamError("down", upstream_status=503), "upstream_error"),
         (asyncio.CancelledError(), "client_gone"),
         (KeyError("bug"), "internal"),
     ],

@@ -254,6 +254,20 @@ async def test_failures_are_visible_on_both_spans_and_a_client_that_left_is_no_e
 
 
 @pytest.mark.anyio
+async def test_a_path_that_is_not_served_gives_a_span_no_name(
+    collector: Collector, make_exchange: MakeExchange
+) -> None:
+    """F125."""
+    tracer = traced(collector.url)
+    exchange = make_exchange()
+    exchange.request.suffix = ""
+    exchange.trace = tracer.begin(None, None)
+    tracer.end(exchange, "client_error")
+    await tracer.shutdown(5)
+    assert "http.route" not in attributes(collector.spans()["POST"])
+
+
+@pytest.mark.anyio
 async def test_a_refusal_that_was_passed_on_is_an_error_of_the_attempt_alone(
     collector: Collector, make_exchange: MakeExchange
 ) -> None:

@@ -103,6 +103,15 @@ def test_done_alone_is_an_end() -> None:
     assert stream.complete
 
 
+def test_a_done_before_the_finish_reasons_is_no_end() -> None:
+    """F18: as llama-cpp-python ends a stream that it drops for another request."""
+    stream = OpenAIStream(prompt_bytes=28, strip_usage=False)
+    assert stream.feed(text("a")) + stream.feed(DONE) == text("a")
+    assert not stream.complete
+    with pytest.raises(UpstreamTruncated):
+        stream.finish()
+
+
 def test_crlf_frames_are_read_too() -> None:
     """F22."""
     stream = reader()

@@ -34,7 +34,9 @@ def test_a_chat_completion() -> None:
             }
         ),
     )
-    assert facts == ReplyFacts(Usage(7, 2, None, None, None, "provider"), "served", "c-1", ["stop"], None, True, 8)
+    assert facts == ReplyFacts(
+        Usage(7, 2, None, None, None, "provider"), "served", "c-1", ["stop"], None, True, False, 8
+    )
 
 
 def test_a_text_completion() -> None:
@@ -46,11 +48,11 @@ def test_an_answer_of_the_responses_api() -> None:
     facts = read_reply(
         "openai",
         "responses",
-        b'{"id":"r","model":"m","status":"completed","error":null,"output":[{"x":1}],"incomplete_details":null,'
+        b'{"id":"r","model":"m","status":"completed","error":null,"output":"answer","incomplete_details":null,'
         b'"usage":{"input_tokens":5,"output_tokens":6}}',
     )
     assert (facts.usage.input_tokens, facts.usage.output_tokens) == (5, 6)
-    assert (facts.finish_reasons, facts.content_bytes) == (["completed"], 7)
+    assert (facts.finish_reasons, facts.content_bytes) == (["completed"], 6)
 
 
 def test_an_incomplete_answer_says_why() -> None:
@@ -147,6 +149,36 @@ def test_zero_output_that_has_text_is_counted() -> None:
     """F56."""
     usage = {"prompt_tokens": 3, "completion_tokens": 0}
     assert estimated({"choices": CHOICES, "usage": usage}) == Usage(3, 10, None, None, None, "estimated")
+
+
+def test_only_what_the_model_wrote_is_counted() -> None:
+    """F56: a picture, encrypted reasoning, a signature or a page that was found are no output tokens."""
+    bulk = "A" * 100_000
+    output = [
+        {
+            "type": "reasoning",
+            "id": bulk,
+            "summary": [{"type": "summary_text", "text": "why"}],
+            "encrypted_content": bulk,
+        },
+        {"type": "image_generation_call", "result": bulk},
+        {"type": "function_call", "name": "f", "arguments": "{}", "call_id": bulk},
+        {"type": "message", "content": [{"type": "output_text", "text": "\u00e9", "annotations": [{"url": bulk}]}]},
+        {"type": "message", "content": [{"type": "refusal", "refusal": "no"}], "summary": None},
+    ]
+    reported = {"input_tokens": 3, "output_tokens": 9}
+    responses = {"status": "completed", "output": output, "usage": reported}
+    assert read_reply("openai", "responses", encode(responses)).content_bytes == 3 + 2 + 2 + 2
+    assert estimated(responses, "responses") == Usage(3, 9, None, None, None, "provider")
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": bulk},
+        {"type": "server_tool_use", "id": bulk, "name": "web_search", "input": {"query": "q"}},
+        {"type": "web_search_tool_result", "content": [{"type": "web_search_result", "encrypted_content": bulk}]},
+        {"type": "mcp_tool_result", "content": [{"type": "text", "text": bulk}]},
+        {"type": "text", "text": 5, "citations": [{"cited_text": bulk}]},
+    ]
+    facts = read_reply("anthropic", "messages", encode({"content": content, "usage": reported}))
+    assert facts.content_bytes == 2 + len('"query":"q"')
 
 
 def test_embeddings_have_no_output() -> None:
