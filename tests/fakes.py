@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -93,6 +93,14 @@ class FakeResponse:
             body += piece
         assert len(body) <= limit
         return body
+
+    def take(self) -> bytes | None:
+        """Nothing is ever at hand: pieces are given to whoever waits."""
+        return None
+
+    def listen(self, listener: Callable[[], None] | None) -> bool:
+        """Not able to."""
+        return False
 
     def begin(self) -> None:
         """Note that it was called."""

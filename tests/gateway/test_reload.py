@@ -213,6 +213,7 @@ async def test_a_removed_key_stops_within_a_second_and_the_others_go_on() -> Non
 
 
 async def test_what_a_reload_cannot_change_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """F77."""
     async with gateway() as gw:
         assert (await gw.admin.get("/admin/v1/config")).json()["restart_required"] == []
         await gw.reload(PLAIN.replace('listen: "127.0.0.1:0"', 'listen: "127.0.0.1:1", keepalive_timeout: 5s'))

@@ -89,7 +89,7 @@ async def test_an_sdk_is_told_what_not_to_repeat() -> None:
     "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "169.254.169.254", "[::2]"]
 )
 async def test_an_open_gateway_serves_loopback_names_only(host: str) -> None:
-    """F88, F106: a page whose name was re-bound to 127.0.0.1 drives neither plane."""
+    """F88, F106, F120: a page whose name was re-bound to 127.0.0.1 drives neither plane."""
     async with gateway() as gw:
         for path in ("/v1/models", "/v1/files", "/nowhere"):
             answer = await gw.client.get(path, headers={"host": host})

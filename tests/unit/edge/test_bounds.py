@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import ClientGone, InvalidRequest, RequestTimeout
+from gateway.core.errors import ClientGone, GatewayError, InvalidRequest, RequestTimeout
 from gateway.edge.protocol import EdgeProtocol
 from tests.unit.edge.downstream import GET, KEEPALIVE_S, LIMITS, Desk, Downstream, now_s, talking, until
 
@@ -132,7 +132,7 @@ async def _pour(connection: EdgeProtocol) -> None:
 
 async def test_a_reply_that_nobody_reads_is_cut() -> None:
     """F94: a reader that stops."""
-    gone = []
+    gone: list[GatewayError] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["gateway.connection"].on_gone = gone.append

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -102,6 +102,37 @@ async def test_fractions_of_a_second_of_keep_alive_count() -> None:
             assert (await reader.read()).startswith(b"HTTP/1.1 204")
         writer.close()
         await writer.wait_closed()
+
+
+async def test_replies_leave_at_once() -> None:
+    """Without TCP_NODELAY a reply in two writes waits 40 ms; asyncio sets it where the socket's protocol is named."""
+    async with _listening(App()) as listener:
+        reader, writer = await asyncio.open_connection(*listener.address)
+        writer.write(GET)
+        await reader.readuntil(b"\r\n\r\n")
+        (connection,) = listener.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_what_is_left_at_the_end_is_cut() -> None:
+    app = App()
+    app.may_answer.clear()
+    async with _listening(app) as listener:
+        reader, writer = await asyncio.open_connection(*listener.address)
+        writer.write(GET)
+        await app.is_asked.wait()
+        await listener.close()
+        # A cut is a reset or an end, by what was on its way.
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        app.may_answer.set()
+        assert await listener.wait_idle(5.0)
+        writer.close()
+        with suppress(ConnectionResetError):
+            await writer.wait_closed()
 
 
 @pytest.mark.parametrize("shared", [False, True])

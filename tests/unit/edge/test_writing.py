@@ -125,7 +125,8 @@ async def test_some_replies_have_no_body_and_no_length(status: int) -> None:
             assert b"content-length" not in answer.headers
 
 
-async def test_a_reply_to_a_client_that_left_goes_nowhere() -> None:
+@pytest.mark.parametrize("path", [b"/", b"/begun"])
+async def test_a_reply_to_a_client_that_left_goes_nowhere(path: bytes) -> None:
     ended = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -141,13 +142,12 @@ async def test_a_reply_to_a_client_that_left_goes_nowhere() -> None:
         connection.end()
         ended.append(scope["raw_path"])
 
-    for path in (b"/", b"/begun"):
-        async with talking(app) as (client, connection):
-            client.send(GET.replace(b"/ ", path + b" "))
-            await until(lambda: connection.task is not None)
-            client.leave()
-            await until(lambda: path in ended)
-            assert connection.transport.is_closing()
+    async with talking(app) as (client, connection):
+        client.send(GET.replace(b"/ ", path + b" "))
+        await until(lambda: connection.task is not None)
+        client.leave()
+        await until(lambda: ended == [path])
+        assert connection.transport.is_closing()
 
 
 async def test_a_cut_reply_has_no_end() -> None:
