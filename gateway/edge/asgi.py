@@ -221,7 +221,7 @@ class DataPlane:
                     "or set server.default_route.",
                     param="model",
                 )
-            route = generation.routes_by_name.get(named)
+            route = generation.routes_by_name.get(named) or generation.routes.find(named)
             model = named
         else:
             route = generation.routes.find(model)

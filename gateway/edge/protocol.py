@@ -84,10 +84,10 @@ class EdgeProtocol(BoundedConnection):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header line, without the white space that the parser leaves at its end (RFC 9110, 5.5)."""
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
-        self.headers.append((name, value.rstrip(b" \t")))
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Hand a head of decent size to the application."""

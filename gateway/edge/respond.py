@@ -1,11 +1,12 @@
 """One reply to one client: its headers, its body or events, and errors in its own dialect wherever they strike."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.errors import ClientGone, GatewayError, Headers, UpstreamError, UpstreamReplyError
-from gateway.core.exchange import ErrorEvent, Exchange, Reply
+from gateway.core.exchange import ErrorEvent, Exchange, Reply, Tap
 from gateway.wire.errors import error_body, error_headers
 
 # Without these a proxy in front may hold events back until the end (F23).
@@ -50,7 +51,7 @@ class Connection(Protocol):
 class Responder:
     """Sends one reply, or one error, or a reply that ends in an error. Never two replies."""
 
-    __slots__ = ("_clock", "_closing", "_connection", "_error_event", "_exchange", "_is_cuttable", "_started")
+    __slots__ = ("_clock", "_closing", "_connection", "_error_event", "_exchange", "_is_cuttable", "_started", "_taps")
 
     def __init__(self, exchange: Exchange, connection: Connection, clock: Clock, closing: bool) -> None:
         """`closing`: the gateway drains, so the client is told to bring its next request elsewhere."""
@@ -61,6 +62,7 @@ class Responder:
         self._started = False
         self._is_cuttable = False
         self._error_event: ErrorEvent | None = None
+        self._taps: Sequence[Tap] = ()
 
     async def reply(self, reply: Reply) -> None:
         """Send `reply` to its end. Raises what its events raise."""
@@ -77,24 +79,41 @@ class Responder:
         self._connection.respond(reply.status, headers, body, close=self._closing)
 
     async def _stream(self, reply: Reply, headers: bytes) -> None:
-        exchange, connection, clock = self._exchange, self._connection, self._clock
+        connection = self._connection
         self._error_event = reply.error_event
         self._is_cuttable = reply.error_event is None
         if reply.is_event_stream:
             headers += _EVENT_STREAM_LINES
         self._started = True
         connection.begin(reply.status, headers, length=reply.length, close=self._closing)
-        write, taps, events = connection.write, reply.taps, reply.events
-        assert events is not None
-        async for block in events:
-            if exchange.first_event_s is None:
-                exchange.first_event_s = clock.monotonic()
-            for tap in taps:
-                tap(block)
-            write(block)
-            if connection.is_congested:
-                await connection.drained()
+        self._taps = reply.taps
+        if reply.pour is not None:
+            await reply.pour(self)
+        else:
+            assert reply.events is not None
+            async for block in reply.events:
+                self.write(block)
+                if connection.is_congested:
+                    await connection.drained()
         connection.end()
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the client reads more slowly than the provider writes (`Sink`)."""
+        return self._connection.is_congested
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough (`Sink`)."""
+        await self._connection.drained()
+
+    def write(self, block: bytes) -> None:
+        """Pass one block of the stream on (`Sink`)."""
+        exchange = self._exchange
+        if exchange.first_event_s is None:
+            exchange.first_event_s = self._clock.monotonic()
+        for tap in self._taps:
+            tap(block)
+        self._connection.write(block)
 
     def fail(self, error: GatewayError) -> None:
         """Tell the client of `error`: as a reply, or inside the stream it is reading (F15-F19)."""

@@ -1,6 +1,9 @@
 """Upstream bytes on their way down: whole SSE frames, or the pieces of a file."""
 
+import asyncio
+
 from gateway.core.errors import UpstreamFault, UpstreamTruncated
+from gateway.core.exchange import Sink
 from gateway.providers.decoding import Decoder
 from gateway.transport.base import UpstreamResponse
 from gateway.wire.sse import FrameSplitter
@@ -56,20 +59,71 @@ class EventStream:
             raise self._fault
         raise StopAsyncIteration
 
-    async def _next_block(self) -> bytes:
-        """What the next piece from upstream lets through, maybe nothing.
+    async def pour(self, sink: Sink) -> None:
+        """Write every block into `sink` as it arrives, to the end of the stream; instead of iterating.
 
-        At the end, clean or not, `_ended` is set; a fault waits in `_fault` until all before it is read.
+        While the sink keeps up no coroutine runs: the transport calls back, and the block goes out in
+        the same turn of the loop. Raises the fault that ended the stream.
         """
-        reader = self._reader
+        if self._held:
+            sink.write(self._held)
+            self._held = b""
+        while not self._ended:
+            if sink.is_congested:
+                await sink.drained()
+            await self._push(sink)
+        if self._fault is not None:
+            raise self._fault
+
+    async def _push(self, sink: Sink) -> None:
+        """Push until the end, a fault, or a sink that is congested."""
+        response = self._response
+        pause = asyncio.get_running_loop().create_future()
+
+        def news() -> None:
+            if pause.done():
+                return
+            try:
+                while not self._ended and not sink.is_congested:
+                    block = self._next_at_hand()
+                    if block is None:
+                        return
+                    if block:
+                        sink.write(block)
+            except Exception as error:  # noqa: BLE001 - not swallowed: it is raised in the task that waits
+                # Called from the event loop: the task that waits is the one to hear of it.
+                pause.set_exception(error)
+            else:
+                pause.set_result(None)
+
+        response.listen(news)
+        try:
+            news()
+            await pause
+        finally:
+            response.listen(None)
+
+    def _next_at_hand(self) -> bytes | None:
+        """As `_next_block`, of what has arrived already; None when nothing has."""
+        try:
+            chunk = self._response.take()
+        except UpstreamTruncated as fault:
+            return self._cut(fault)
+        return None if chunk is None else self._pass(chunk)
+
+    async def _next_block(self) -> bytes:
+        """What the next piece from upstream lets through, maybe nothing."""
         try:
             chunk = await self._response.read()
         except UpstreamTruncated as fault:
-            # Once the last event was seen, a connection that breaks has cut nothing.
-            if not reader.complete:
-                self._end(fault)
-                return b""
-            chunk = b""
+            return self._cut(fault)
+        return self._pass(chunk)
+
+    def _pass(self, chunk: bytes) -> bytes:
+        """What `chunk` lets through; `b""` is the end.
+
+        At the end, clean or not, `_ended` is set; a fault waits in `_fault` until all before it is read.
+        """
         if not chunk:
             return self._last_block()
         if self._decoder is not None:
@@ -77,10 +131,18 @@ class EventStream:
         block = self._splitter.feed(chunk)
         if not block:
             return b""
+        reader = self._reader
         out = reader.feed(block)
         if reader.error is not None:
             self._end(reader.error)
         return out
+
+    def _cut(self, fault: UpstreamTruncated) -> bytes:
+        """The connection broke. Once the last event was seen, that has cut nothing."""
+        if self._reader.complete:
+            return self._last_block()
+        self._end(fault)
+        return b""
 
     def _last_block(self) -> bytes:
         out = b""

@@ -255,7 +255,10 @@ class TargetReply:
         except UpstreamReplyError as error:
             raise first_event_failed(error) from error
         headers = down(response.headers)
-        return Reply(200, headers, events=stream, error_event=reader.error_event, usage=reader.usage)
+        reply = Reply(200, headers, events=stream, error_event=reader.error_event, usage=reader.usage)
+        if response.listen(None):
+            reply.pour = stream.pour
+        return reply
 
     def _mapped(self, error: BaseException) -> BaseException:
         if isinstance(error, UpstreamTimeout):
@@ -283,5 +286,7 @@ def _is_relayed_in_pieces(by_name: dict[bytes, bytes]) -> bool:
 def _pieces(response: UpstreamResponse) -> Reply:
     decoder = decoder_for(response.headers, MAX_REPLY_BYTES)
     declared = first(response.headers, b"content-length")
-    length = int(declared) if declared is not None and decoder is None else None
-    return Reply(response.status, down(response.headers), events=Pieces(response, decoder), length=length)
+    reply = Reply(response.status, down(response.headers), events=Pieces(response, decoder))
+    if declared is not None and decoder is None:
+        reply.length = int(declared)
+    return reply

@@ -1,6 +1,6 @@
 """What the gateway asks of a connection to a provider: one request out, one response in, every wait bounded."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,6 +102,18 @@ class UpstreamResponse(Protocol):
 
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body. Raises as `read`, and UpstreamError above `limit` bytes."""
+        ...
+
+    def take(self) -> bytes | None:
+        """What `read` would give now; None when it would have to wait. Raises as `read`."""
+        ...
+
+    def listen(self, listener: Callable[[], None] | None) -> bool:
+        """Have `listener` called whenever there may be something to take; None ends it. False: not able to.
+
+        It saves the future and the turn of a task that every `read` costs. One reader all the same:
+        nobody may wait in `read` meanwhile.
+        """
         ...
 
     def begin(self) -> None:

@@ -1,6 +1,7 @@
 """One HTTP/1.1 response while it arrives: what the parser wrote down and what the reader has not taken yet."""
 
 import asyncio
+from collections.abc import Callable
 from math import inf
 from typing import Literal, Protocol
 
@@ -43,6 +44,7 @@ class Http1Response:
         "_carrier",
         "_has_begun",
         "_is_closed",
+        "_listener",
         "_timeouts",
         "_waiter",
         "_waiting_since_s",
@@ -67,6 +69,7 @@ class Http1Response:
         self._has_begun = False
         self._is_closed = False
         self._waiter: asyncio.Future[None] | None = None
+        self._listener: Callable[[], None] | None = None
         self._waiting_since_s = 0.0
         self.status = 0
         """0 until the head is complete."""
@@ -101,13 +104,17 @@ class Http1Response:
 
     async def read(self) -> bytes:
         """All that has arrived since the last piece; `b""` at the clean end, and again after it."""
+        while (piece := self.take()) is None:
+            await self.arrival()
+        return piece
+
+    def take(self) -> bytes | None:
+        """What `read` would give now; None when it would have to wait."""
         pieces = self.pieces
-        while not pieces:
+        if not pieces:
             if self.error is not None:
                 raise self.error
-            if self.is_complete:
-                return b""
-            await self.arrival()
+            return b"" if self.is_complete else None
         if len(pieces) == 1:
             piece = pieces.pop()
         else:
@@ -147,6 +154,14 @@ class Http1Response:
         self._carrier.finish(self)
         self.wake()
 
+    def listen(self, listener: Callable[[], None] | None) -> bool:
+        """Call `listener` whenever there may be something to take, straight from the event loop; None ends it."""
+        self._listener = listener
+        if listener is not None:
+            self._waiting_since_s = self._carrier.loop.time()
+            self._carrier.watch(self._waiting_since_s + self._timeouts.idle_s)
+        return True
+
     def arrival(self) -> asyncio.Future[None]:
         """Done when something has changed: a head, a piece, the end, a fault."""
         loop = self._carrier.loop
@@ -159,6 +174,10 @@ class Http1Response:
 
     def wake(self) -> None:
         """Let the reader look again."""
+        if self._listener is not None:
+            self._waiting_since_s = self._carrier.loop.time()
+            self._listener()
+            return
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -172,7 +191,7 @@ class Http1Response:
         phase: Phase = "idle"
         if self._has_begun:
             waiter = self._waiter
-            if waiter is not None and not waiter.done():
+            if self._listener is not None or (waiter is not None and not waiter.done()):
                 at = self._waiting_since_s + timeouts.idle_s
         elif self.sent_s is not None:
             if timeouts.first_event_s is not None:

@@ -197,6 +197,14 @@ class StockResponse:
                 raise UpstreamError(f"The upstream's reply is larger than the {limit} bytes that are allowed.")
         return bytes(gathered)
 
+    def take(self) -> bytes | None:
+        """Nothing is ever at hand here: httpx gives its pieces to whoever waits."""
+        return None
+
+    def listen(self, listener: Callable[[], None] | None) -> bool:
+        """Not able to: httpx has no way to call."""
+        return False
+
     def begin(self) -> None:
         """Note that the first event was seen: from now on `idle_s` applies, not `first_event_s`."""
         self._has_begun = True

@@ -30,8 +30,10 @@ class Member(NamedTuple):
 _SPACE = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+"
-# Two levels of brackets in one match: most of a chat body is that shallow.
-_SHALLOW = rb'(?:[^"{}\[\]]++|' + _STRING + rb"|[{\[]" + _FLAT + rb"[}\]])*+"
+# Two levels of brackets in one match: most of a chat body is that shallow. The last branch never matches: before
+# CPython 3.11.5 a possessive repeat kept what its last, failed turn had read, and a new branch begins where the turn did
+# (github.com/python/cpython/issues/106052).
+_SHALLOW = rb'(?:[^"{}\[\]]++|' + _STRING + rb"|[{\[]" + _FLAT + rb"[}\]]|(?!))*+"
 _re_open = re.compile(_SPACE + rb"\{" + _SPACE)
 _re_key = re.compile(_SPACE + rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE, re.DOTALL)
 _re_string = re.compile(_STRING, re.DOTALL)
