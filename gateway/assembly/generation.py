@@ -6,21 +6,28 @@ keeps the generation that it began with, by a lease; the old one is closed when 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 from gateway.config.schema import Target as TargetConfig
+from gateway.core.exchange import Decision
 from gateway.core.pipeline import Handler
 from gateway.routing.table import ModelTable
 from gateway.transport.base import Upstream
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Route:
     """One route: its configured name, where it leads, and what answers."""
 
     name: str
     weights: dict[str, float]
     handler: Handler = field(repr=False)
+
+    @cached_property
+    def decision(self) -> Decision:
+        """The decision that a request takes this route; one object for all of them."""
+        return Decision("route", f"{self.name} to {', '.join(self.weights)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,13 +267,23 @@ class UpstreamReplyError(UpstreamFault):
     """An error event in a reply whose HTTP status was 200.
 
     `relay` is the event as the provider sent it, when the client's dialect is the provider's:
-    it is passed on as it is.
+    it is passed on as it is. `is_account`: it is about the gateway's own account (as UpstreamAccountError),
+    so it has no relay, and its message is not the provider's.
     """
 
-    def __init__(self, message: str, *, status: int = 502, code: str | None = None, relay: bytes | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        code: str | None = None,
+        relay: bytes | None = None,
+        is_account: bool = False,
+    ) -> None:
         super().__init__(message, code=code, upstream_status=200)
         self.status = status
         self.relay = relay
+        self.is_account = is_account
 
 
 class GatewayFault(GatewayError):

@@ -231,6 +231,7 @@ class DataPlane:
         if route is None:
             raise NotFound(f"The model {model!r} does not exist: no route of this gateway matches it.", param="model")
         exchange.route = route.name
+        exchange.decisions.append(route.decision)
         return route
 
     def _pin(self, exchange: Exchange, pinned: bytes) -> None:

@@ -88,7 +88,7 @@ class Running:
             if live.upstream is None:
                 continue
             stats = live.upstream.stats()
-            for state, count in (("open", stats.open), ("idle", stats.idle), ("waiting", stats.waiting)):
+            for state, count in (("in_use", stats.in_use), ("idle", stats.idle), ("waiting", stats.waiting)):
                 registry.gauge("gateway_upstream_connections", name, state).value = float(count)
 
     def interrupt_all(self) -> None:

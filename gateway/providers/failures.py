@@ -24,7 +24,6 @@ from gateway.core.exchange import Exchange, Reply
 from gateway.providers.decoding import whole_body
 from gateway.providers.headers import down, first
 from gateway.transport.base import UpstreamResponse
-from gateway.wire.errors import is_account_error
 
 _MAX_ERROR_BYTES = 1024 * 1024
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
@@ -67,11 +66,8 @@ def first_event_failed(
     error: UpstreamReplyError, *, body: bytes | None = None, headers: Headers | None = None
 ) -> GatewayError:
     """The fault for an error that came with status 200 instead of an answer (F15, F26, F42)."""
-    if is_account_error(error.code):
-        return UpstreamAccountError(
-            "The provider refused the gateway's own credential or account, in a reply of status 200.",
-            upstream_status=200,
-        )
+    if error.is_account:
+        return UpstreamAccountError(error.message, upstream_status=200)
     reply = None if body is None else ProviderReply(headers or [], body)
     failure = UpstreamError(error.message, upstream_status=200, status=error.status, reply=reply)
     failure.code = error.code

@@ -79,6 +79,7 @@ class EventStream:
         """Push until the end, a fault, or a sink that is congested."""
         response = self._response
         pause = asyncio.get_running_loop().create_future()
+        failures: list[Exception] = []
 
         def news() -> None:
             if pause.done():
@@ -91,10 +92,10 @@ class EventStream:
                     if block:
                         sink.write(block)
             except Exception as error:  # noqa: BLE001 - not swallowed: it is raised in the task that waits
-                # Called from the event loop: the task that waits is the one to hear of it.
-                pause.set_exception(error)
-            else:
-                pause.set_result(None)
+                # Called from the event loop: the task that waits is the one to hear of it. Not by `set_exception`,
+                # which would be reported as unheard when that task is cancelled in the same turn.
+                failures.append(error)
+            pause.set_result(None)
 
         response.listen(news)
         try:
@@ -102,6 +103,8 @@ class EventStream:
             await pause
         finally:
             response.listen(None)
+        if failures:
+            raise failures.pop()
 
     def _next_at_hand(self) -> bytes | None:
         """As `_next_block`, of what has arrived already; None when nothing has."""

@@ -68,7 +68,8 @@ class Target:
     def __init__(self, settings: TargetSettings, upstream: Upstream, clock: Clock) -> None:
         self._settings = settings
         self._upstream = upstream
-        self._clock = clock
+        self.clock = clock
+        self.model = settings.model
         self._fixed_headers: Headers = [*settings.headers, (b"accept-encoding", b"identity")]
         fixed_names = frozenset(name for name, _ in self._fixed_headers)
         self._paths: dict[tuple[str, bytes, str], bytes] = {}
@@ -78,17 +79,12 @@ class Target:
         """The provider's reply, as a scope. Raises what `Upstream.open` raises, and what `failures` maps."""
         return TargetReply(self, exchange)
 
-    async def open(self, exchange: Exchange) -> tuple[UpstreamResponse, dict[bytes, bytes], bool]:
-        """The response's head, its headers by name, and whether usage was asked for on our own account."""
-        self._require_dialect(exchange.request)
-        attempt = exchange.attempts[-1]
+    async def open(self, exchange: Exchange, attempt: Attempt) -> tuple[UpstreamResponse, bool]:
+        """The response's head, and whether usage was asked for on our own account."""
+        if exchange.request.operation not in self._settings.kind.operations:
+            raise self._not_served(exchange.request)
         outgoing, injected = self._outgoing(exchange, attempt)
-        response = await self._upstream.open(outgoing, self._timeouts(exchange))
-        attempt.status = response.status
-        by_name = dict(response.headers)
-        attempt.upstream_request_id = request_id(by_name)
-        exchange.model_served = self._settings.model or exchange.request.head.model
-        return response, by_name, injected
+        return await self._upstream.open(outgoing, self._timeouts(exchange)), injected
 
     async def read(self, exchange: Exchange, response: UpstreamResponse, by_name: dict[bytes, bytes]) -> Reply:
         """The reply to a response that is no event stream."""
@@ -145,10 +141,9 @@ class Target:
         headers = self._forwarded(request.headers)
         if request.dialect == "anthropic":
             headers += [item for item in settings.default_headers if first(headers, item[0]) is None]
-        headers += self._fixed_headers
-        headers.append((b"traceparent", attempt.traceparent))
-        headers.append((b"x-gateway-hops", b"%d" % (request.hops + 1)))
-        method = request.method.encode("ascii")
+        hops = b"%d" % (request.hops + 1) if request.hops else b"1"
+        headers += (*self._fixed_headers, (b"traceparent", attempt.traceparent), (b"x-gateway-hops", hops))
+        method = b"POST" if request.method == "POST" else request.method.encode("ascii")
         return UpstreamRequest(method, self._path(request), headers, body, request.content_length), injected
 
     def _path(self, request: Request) -> bytes:
@@ -174,34 +169,28 @@ class Target:
         first_event_s = settings.first_token_s if exchange.request.head.stream else None
         return Timeouts(settings.connect_s, first_event_s, settings.idle_s, deadline_s)
 
-    def waited(self, exchange: Exchange) -> None:
-        """Note how long the attempt's reply took to begin."""
-        attempt = exchange.attempts[-1]
-        attempt.waited_s = self._clock.monotonic() - attempt.started_s
-
     def whose_deadline(self, exchange: Exchange, error: UpstreamTimeout) -> GatewayError:
         """`error`, or DeadlineExceeded when the time that ran out is the client's own."""
         mine_s = exchange.started_s + self._settings.total_s
         theirs_s = exchange.client_deadline_s
-        is_theirs = theirs_s is not None and theirs_s < mine_s and self._clock.monotonic() >= theirs_s - _TIMER_SLACK_S
+        is_theirs = theirs_s is not None and theirs_s < mine_s and self.clock.monotonic() >= theirs_s - _TIMER_SLACK_S
         if is_theirs and error.phase in ("total", "connect"):
             return DeadlineExceeded("The time allowed by x-gateway-timeout is over.")
         return error
 
-    def _require_dialect(self, request: Request) -> None:
+    def _not_served(self, request: Request) -> InvalidRequest:
         kind = self._settings.kind
         if request.dialect not in kind.dialects:
             spoken = " and ".join(sorted(kind.dialects))
-            raise InvalidRequest(
+            return InvalidRequest(
                 f"Target {self._settings.name} (provider {kind.name}) speaks the {spoken} dialect, and this request "
                 f"came in the {request.dialect} dialect. Use the matching endpoint, or another model.",
                 code="dialect_not_supported",
             )
-        if request.operation not in kind.operations:
-            raise InvalidRequest(
-                f"Target {self._settings.name} (provider {kind.name}) has no {request.suffix} endpoint.",
-                code="operation_not_supported",
-            )
+        return InvalidRequest(
+            f"Target {self._settings.name} (provider {kind.name}) has no {request.suffix} endpoint.",
+            code="operation_not_supported",
+        )
 
 
 class TargetReply:
@@ -219,12 +208,18 @@ class TargetReply:
         self._reader: StreamReader | None = None
 
     async def __aenter__(self) -> Reply:
+        target, exchange = self._target, self._exchange
+        attempt = exchange.attempts[-1]
         try:
-            response, by_name, injected = await self._target.open(self._exchange)
+            response, injected = await target.open(exchange, attempt)
             self._response = response
+            attempt.status = response.status
+            by_name = dict(response.headers)
+            attempt.upstream_request_id = request_id(by_name)
+            exchange.model_served = target.model or exchange.request.head.model
             if response.status == 200 and by_name.get(b"content-type", b"").startswith(b"text/event-stream"):
                 return await self._stream(response, injected)
-            return await self._target.read(self._exchange, response, by_name)
+            return await target.read(exchange, response, by_name)
         except BaseException as error:
             self._close()
             mapped = self._mapped(error)
@@ -232,7 +227,7 @@ class TargetReply:
                 raise
             raise mapped from error
         finally:
-            self._target.waited(self._exchange)
+            attempt.waited_s = target.clock.monotonic() - attempt.started_s
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

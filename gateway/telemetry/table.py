@@ -75,7 +75,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "gateway_upstream_connections",
         "gauge",
-        "Connections to a target: open, those of them that are idle, and requests waiting for one.",
+        "Connections to a target, in_use or idle; and requests waiting for one.",
         ("target", "state"),
     ),
     Metric(

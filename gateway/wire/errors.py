@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.core.errors import GatewayError, Headers, MethodNotAllowed, RequestTimeout
+from gateway.core.errors import GatewayError, Headers, MethodNotAllowed, RequestTimeout, UpstreamReplyError
 from gateway.core.exchange import Dialect
 
 _DEFAULT_RETRY_AFTER_S = 1.0
@@ -192,17 +192,29 @@ def _text(value: object) -> str | None:
     return str(value)
 
 
-def is_account_error(name: str | None) -> bool:
+def _is_account_error(name: str | None) -> bool:
     """Whether a code or type of a provider's error means the account that called it, which is the gateway's own."""
     if name is None:
         return False
     return name.lower() in _ACCOUNT_NAMES or (name.isdecimal() and len(name) == 3 and int(name) in _ACCOUNT_STATUSES)
 
 
-def reply_status(error: ProviderError) -> int:
+def reply_error(dialect: Dialect, body: bytes, relay: bytes | None = None) -> UpstreamReplyError:
+    """The fault for an error that a reply of status 200 holds: `body` says it, `relay` is the event that brought it.
+
+    An error about the gateway's own account may quote its credential, in the message or anywhere else in the
+    event; so nothing of it is kept.
+    """
+    found = provider_error(dialect, body) or ProviderError("The provider reported an error.", None, None)
+    if _is_account_error(found.code) or _is_account_error(found.type):
+        return UpstreamReplyError(
+            "The provider refused the gateway's own credential or account, in a reply of status 200.", is_account=True
+        )
+    return UpstreamReplyError(found.message, status=_reply_status(found), code=found.code or found.type, relay=relay)
+
+
+def _reply_status(error: ProviderError) -> int:
     """The HTTP status that fits an error found inside a 200; 502 where nothing better is known."""
-    if is_account_error(error.code) or is_account_error(error.type):
-        return 502
     for name in (error.code, error.type):
         if name is None:
             continue

@@ -30,8 +30,8 @@ class Member(NamedTuple):
 _SPACE = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+"
-# Two levels of brackets in one match: most of a chat body is that shallow. The last branch never matches: before
-# CPython 3.11.5 a possessive repeat kept what its last, failed turn had read, and a new branch begins where the turn did
+# Two levels of brackets in one match: most of a chat body is that shallow. The last branch never matches, but puts the
+# place back: before CPython 3.11.5 a possessive repeat kept what its last turn had read before it failed
 # (github.com/python/cpython/issues/106052).
 _SHALLOW = rb'(?:[^"{}\[\]]++|' + _STRING + rb"|[{\[]" + _FLAT + rb"[}\]]|(?!))*+"
 _re_open = re.compile(_SPACE + rb"\{" + _SPACE)

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.core.errors import UpstreamReplyError
 from gateway.core.exchange import Dialect, Operation, Usage
-from gateway.wire.errors import ProviderError, provider_error, reply_status
+from gateway.wire.errors import reply_error
 from gateway.wire.usage import AnthropicUsage, estimate_tokens, fill_usage, is_far_below, read_openai_usage
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -134,8 +134,7 @@ def read_reply(dialect: Dialect, operation: Operation, body: bytes) -> ReplyFact
     else:
         read_openai_usage(facts.usage, reply.usage)
     if reply.error:
-        found = provider_error(dialect, body) or ProviderError("The provider reported an error.", None, None)
-        facts.error = UpstreamReplyError(found.message, status=reply_status(found), code=found.code or found.type)
+        facts.error = reply_error(dialect, body)
     if isinstance(reply, _Reply):
         _read_answer(facts, reply)
     return facts

@@ -4,7 +4,7 @@ import msgspec
 
 from gateway.core.errors import UpstreamReplyError, UpstreamTruncated
 from gateway.core.exchange import Dialect, Usage
-from gateway.wire.errors import ProviderError, provider_error, reply_status
+from gateway.wire.errors import reply_error
 from gateway.wire.sse import fields, frames
 from gateway.wire.usage import fill_usage
 
@@ -92,10 +92,7 @@ class StreamState:
 
     def _fail(self, frame: bytes, body: bytes) -> None:
         """Take `frame` for an error event that says `body`."""
-        found = provider_error(self._dialect, body) or ProviderError("The provider reported an error.", None, None)
-        self.error = UpstreamReplyError(
-            found.message, status=reply_status(found), code=found.code or found.type, relay=frame
-        )
+        self.error = reply_error(self._dialect, body, frame)
 
 
 def truncated() -> UpstreamTruncated:
