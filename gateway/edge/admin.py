@@ -49,6 +49,10 @@ class Guard:
             self._gate(loaded).require(headers.get(b"host", b""))
         except GatewayError as error:
             return _error(400, error.message)
+        if scope["method"] != "GET" and _is_from_a_page(headers):
+            return _error(
+                403, "A change is not taken from a web page. Use the command line, or a client without Origin."
+            )
         if scope["path"] in _OPEN_PATHS or token is None:
             return None
         if token_matches(headers.get(b"authorization"), token.reveal()):
@@ -153,6 +157,14 @@ class _Endpoints:
         if found is None:
             return _error(404, f"No request {request_id!r} among the last ones of this gateway.")
         return JSONResponse(found)
+
+
+def _is_from_a_page(headers: dict[bytes, bytes]) -> bool:
+    """Whether a browser sends this for a page of another origin: it could change what it must not even see (F120)."""
+    if b"origin" not in headers:
+        return headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
+    scheme, _, authority = headers[b"origin"].partition(b"://")
+    return scheme not in (b"http", b"https") or authority != headers.get(b"host")
 
 
 def _error(status: int, message: str) -> Response:

@@ -66,6 +66,26 @@ async def test_the_token_opens_it() -> None:
     assert (await Desk(GUARDED).ask("/admin/v1/config", headers=TOKEN)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://127.0.0.1"}, 200),
+        ({"origin": "http://127.0.0.1:9999"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+async def test_a_web_page_of_another_origin_changes_nothing(headers: dict[str, str], status: int) -> None:
+    """F120."""
+    assert (await Desk().ask("/admin/v1/reload", method="POST", headers=headers)).status_code == status
+    assert (await Desk().ask("/admin/v1/config", headers=headers)).status_code == 200
+
+
 async def test_without_a_token_only_loopback_names_are_served() -> None:
     """F101."""
     desk = Desk()
