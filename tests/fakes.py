@@ -63,7 +63,10 @@ class FakeClock:
 
 @dataclass
 class FakeResponse:
-    """An upstream's response: pieces given one at a time, then `fault` or a clean end."""
+    """An upstream's response: pieces given one at a time, then `fault` or a clean end.
+
+    With `pushes` it calls its listener too: one piece each turn of the loop, as long as somebody listens.
+    """
 
     status: int = 200
     headers: Headers = field(default_factory=list)
@@ -75,6 +78,10 @@ class FakeResponse:
     closed: int = 0
     clock: FakeClock | None = None
     piece_takes_s: float = 0.0
+    pushes: bool = False
+    listener: Callable[[], None] | None = None
+    _arrived: list[bytes] = field(default_factory=list)
+    _is_over: bool = False
 
     async def read(self) -> bytes:
         """The next piece."""
@@ -95,12 +102,33 @@ class FakeResponse:
         return body
 
     def take(self) -> bytes | None:
-        """Nothing is ever at hand: pieces are given to whoever waits."""
-        return None
+        """The piece that has arrived by itself; nothing ever has without `pushes`."""
+        if self._arrived:
+            return self._arrived.pop(0)
+        if not self._is_over:
+            return None
+        if self.fault is not None:
+            raise self.fault
+        return b""
 
     def listen(self, listener: Callable[[], None] | None) -> bool:
-        """Not able to."""
-        return False
+        """Remember `listener` and call it from the loop; not able to without `pushes`."""
+        if not self.pushes:
+            return False
+        self.listener = listener
+        if listener is not None:
+            asyncio.get_running_loop().call_soon(self._arrive, listener)
+        return True
+
+    def _arrive(self, listener: Callable[[], None]) -> None:
+        if self.listener is not listener:
+            return
+        if self.pieces:
+            self._arrived.append(self.pieces.pop(0))
+            asyncio.get_running_loop().call_soon(self._arrive, listener)
+        else:
+            self._is_over = True
+        listener()
 
     def begin(self) -> None:
         """Note that it was called."""

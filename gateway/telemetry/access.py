@@ -10,6 +10,7 @@ from gateway.core.errors import (
     GatewayError,
     GatewayFault,
     Outcome,
+    UpstreamAccountError,
     UpstreamConnectError,
     UpstreamTimeout,
     UpstreamTruncated,
@@ -20,7 +21,7 @@ from gateway.telemetry.logs import Level, redacted, rfc3339
 MAX_TEXT = 256
 """Characters of a name that the client chose."""
 
-OUR_WORDS = (GatewayFault, UpstreamConnectError, UpstreamTimeout, UpstreamTruncated)
+OUR_WORDS = (GatewayFault, UpstreamAccountError, UpstreamConnectError, UpstreamTimeout, UpstreamTruncated)
 """Errors whose message is the gateway's own text. Others may quote a field, and so a prompt."""
 
 PLAIN_CODE = re.compile(r"[a-z]{1,24}(?:_[a-z]{1,24}){0,5}")

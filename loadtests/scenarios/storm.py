@@ -150,9 +150,7 @@ async def _rest(gateway: Gateway, mock_port: int) -> Rest:
         raise BenchFailure(f"the mock's /__stats has no inflight: {stats}")
     return Rest(
         inflight=await gateway.metric("gateway_inflight_requests"),
-        # "open" counts those that idle in the pool as well.
-        upstream_busy=await gateway.metric("gateway_upstream_connections", state="open")
-        - await gateway.metric("gateway_upstream_connections", state="idle"),
+        upstream_busy=await gateway.metric("gateway_upstream_connections", state="in_use"),
         client_connections=await gateway.metric("gateway_connections"),
         mock_busy=int(stats["inflight"]),
         rss_bytes=gateway.child.rss_bytes(),

@@ -156,8 +156,7 @@ async def settled(gw: Gateway, timeout_s: float = 1.0) -> None:
 async def in_use(gw: Gateway) -> float:
     """Upstream connections that serve somebody, and requests that wait for one."""
     name = "gateway_upstream_connections"
-    opened, idle = await gw.metric(name, state="open"), await gw.metric(name, state="idle")
-    return opened - idle + await gw.metric(name, state="waiting")
+    return await gw.metric(name, state="in_use") + await gw.metric(name, state="waiting")
 
 
 def frames(body: bytes) -> list[bytes]:

@@ -200,6 +200,37 @@ async def test_an_error_as_the_first_event_has_a_status_of_its_own(
         await settled(gw)
 
 
+REFUSED = b'{"error":{"type":"authentication_error","code":"e17","message":"bad key sk-canary-1"}}'
+
+
+@pytest.mark.parametrize("sent", ["the body", "the first event", "a later event"])
+async def test_an_error_about_the_gateways_account_keeps_the_providers_words_here(sent: str) -> None:
+    """F42, F114: in a reply of status 200 too; the text may quote the target's credential."""
+    event = b"data: " + REFUSED + b"\n\n"
+    answer = {
+        "the body": b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        % (len(REFUSED), REFUSED),
+        "the first event": streamed(event),
+        "a later event": streamed(TOKEN + event),
+    }[sent]
+    async with (
+        scripted([answer]) as upstream,
+        gateway(SCRIPTED.replace("UPSTREAM", upstream.url)) as gw,
+    ):
+        reply = await gw.client.post(CHATS.path, json=CHAT | {"stream": sent != "the body"})
+        begun = sent == "a later event"
+        assert reply.status_code == (200 if begun else 502)
+        assert (b"tok1" in reply.content) is begun
+        error = (events(reply.content)[-1] if begun else reply.json())["error"]
+        assert (error["code"], error["type"]) == ("upstream_error", "server_error")
+        assert "refused the gateway's own credential" in error["message"]
+        assert "canary" not in reply.text
+        line = (await until(gw.requests))[-1]
+        assert line["outcome"] == "upstream_error"
+        assert "canary" not in json.dumps(line)
+        await settled(gw)
+
+
 @pytest.mark.parametrize("way", EVENT_STREAMS, ids=str)
 async def test_nothing_is_tried_again_once_tokens_were_sent(way: Way) -> None:
     """F25, F31: three tokens and an error; upstream was asked once."""

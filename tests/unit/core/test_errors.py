@@ -147,6 +147,7 @@ def test_an_error_inside_a_reply_had_status_200_upstream() -> None:
     assert (error.status, error.code, error.upstream_status) == (429, "rate_limit_exceeded", 200)
     assert error.relay == b"data: {}\n\n"
     assert UpstreamReplyError("x").relay is None
+    assert not UpstreamReplyError("x").is_account
 
 
 def test_no_error_is_a_subclass_of_something_python_handles_by_itself() -> None:

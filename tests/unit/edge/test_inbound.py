@@ -57,6 +57,8 @@ def test_any_well_formed_host_is_served_where_keys_are_asked_for(value: bytes) -
     gate = host_gate([], is_open=False)
     for _ in range(2):
         gate.require(value)
+    with pytest.raises(InvalidRequest, match="malformed"):
+        gate.require(value + b"/")
 
 
 @pytest.mark.parametrize("value", [b"", b"a b", b"a/b", b"a@b", b"a:b", b"a:123456", b"[::1", b"\xff", b"a\x00"])
@@ -71,6 +73,8 @@ def test_an_open_gateway_serves_loopback_names(value: bytes) -> None:
     gate = host_gate([], is_open=True)
     for _ in range(2):
         gate.require(value)
+    with pytest.raises(InvalidRequest, match="not served"):
+        gate.require(b"www.example")
 
 
 @pytest.mark.parametrize("value", [b"evil.example", b"127.0.0.1.evil.example", b"localhost.", b"0.0.0.0"])

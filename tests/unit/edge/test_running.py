@@ -67,7 +67,7 @@ async def test_connections_are_counted_when_somebody_looks() -> None:
     house.running.is_draining = True
     house.running.refresh_gauges()
     assert _values(house, "gateway_upstream_connections") == {
-        ("a", "open"): 3.0,
+        ("a", "in_use"): 1.0,
         ("a", "idle"): 2.0,
         ("a", "waiting"): 4.0,
     }

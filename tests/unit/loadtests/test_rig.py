@@ -12,16 +12,16 @@ from loadtests.progress import Progress
 from loadtests.rig import Gateway, Rig, metric_sum
 
 EXPOSITION = """# TYPE gateway_upstream_connections gauge
-gateway_upstream_connections{target="a",state="open"} 3
+gateway_upstream_connections{target="a",state="in_use"} 3
 gateway_upstream_connections{target="a",state="idle"} 7
-gateway_upstream_connections{target="b",state="open"} 1.5
-gateway_upstream_connections_total{target="b",state="open"} 99
+gateway_upstream_connections{target="b",state="in_use"} 1.5
+gateway_upstream_connections_total{target="b",state="in_use"} 99
 gateway_connections 12
 """
 
 
 def test_a_metric_is_summed_over_its_series() -> None:
-    assert metric_sum(EXPOSITION, "gateway_upstream_connections", {"state": "open"}) == 4.5
+    assert metric_sum(EXPOSITION, "gateway_upstream_connections", {"state": "in_use"}) == 4.5
     assert metric_sum(EXPOSITION, "gateway_upstream_connections", {}) == 11.5
     assert metric_sum(EXPOSITION, "gateway_connections", {}) == 12
     assert metric_sum(EXPOSITION, "gateway_absent", {}) == 0

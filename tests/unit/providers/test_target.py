@@ -410,6 +410,14 @@ async def test_a_stream_is_an_event_stream_with_its_facts_at_the_end() -> None:
     assert response.closed == 1
 
 
+@pytest.mark.parametrize("pushes", [True, False])
+async def test_a_stream_is_pushed_where_the_transport_can(pushes: bool) -> None:
+    response = FakeResponse(200, SSE, [CHUNK, FINISH, DONE], pushes=pushes)
+    async with _target(FakeUpstream(response))(_streaming(include_usage=True)) as reply:
+        assert (reply.pour is not None) is pushes
+        assert reply.events is not None
+
+
 async def test_an_error_before_the_first_event_still_has_a_status() -> None:
     """F26."""
     response = FakeResponse(200, SSE, [ERROR])

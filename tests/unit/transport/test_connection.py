@@ -474,6 +474,28 @@ async def test_an_upstream_that_stalls_after_its_first_event_is_idle() -> None:
         response.close()
 
 
+async def test_an_upstream_that_stalls_while_somebody_listens_is_idle() -> None:
+    """F13: listening arms the timer."""
+    async with connected(says(CHUNKED + b"2\r\nok\r\n", b"2\r\nok\r\n")) as upstream:
+        response = await upstream.head(timeouts=within(idle_s=0.02))
+        response.begin()
+        over = asyncio.get_running_loop().create_future()
+        taken: list[bytes] = []
+
+        def news() -> None:
+            try:
+                while (piece := response.take()) is not None:
+                    taken.append(piece)
+            except UpstreamTimeout as error:
+                over.set_result(error.phase)
+
+        response.listen(news)
+        assert await over == "idle"
+        assert b"".join(taken) == b"okok"
+        response.listen(None)
+        response.close()
+
+
 async def test_silence_is_not_idle_while_nobody_reads() -> None:
     """F13, F24."""
     more = asyncio.Event()

@@ -2,6 +2,7 @@
 
 import asyncio
 from math import inf
+from typing import cast
 
 import pytest
 
@@ -149,6 +150,120 @@ async def test_a_cancelled_reader_waits_no_longer() -> None:
     await asyncio.wait([reader])
     assert response.limit()[0] == inf
     response.wake()
+
+
+# Listening
+
+
+class Ear:
+    """A listener that takes whatever there is, and keeps it."""
+
+    def __init__(self, response: Http1Response) -> None:
+        self._response = response
+        self.taken: list[bytes | None] = []
+        self.fault: BaseException | None = None
+
+    def __call__(self) -> None:
+        """There may be something to take."""
+        try:
+            self.taken.append(self._response.take())
+        except UpstreamTruncated as fault:
+            self.fault = fault
+
+
+async def test_nothing_is_taken_before_something_has_arrived() -> None:
+    _, response = arriving()
+    assert response.take() is None
+    response.pieces += [b"a", b"b"]
+    assert [response.take(), response.take()] == [b"ab", None]
+    response.is_complete = True
+    assert [response.take(), response.take()] == [b"", b""]
+
+
+async def test_what_arrived_before_a_fault_is_taken_first() -> None:
+    """F19."""
+    _, response = arriving(b"a")
+    response.error = UpstreamTruncated("cut")
+    assert response.take() == b"a"
+    with pytest.raises(UpstreamTruncated, match="cut"):
+        response.take()
+
+
+async def test_taking_lets_the_socket_be_read_again() -> None:
+    """F24."""
+    carrier, response = arriving(b"a")
+    response.is_paused = True
+    response.take()
+    assert (carrier.resumed, response.buffered) == (1, 0)
+
+
+async def test_a_listener_is_called_for_every_piece_the_end_and_not_after_it_left() -> None:
+    _, response = arriving()
+    ear = Ear(response)
+    assert response.listen(ear)
+    assert ear.taken == [], "what is at hand is for the listener to look for"
+    for piece in (b"a", b"b"):
+        response.pieces.append(piece)
+        response.wake()
+    response.is_complete = True
+    response.wake()
+    assert ear.taken == [b"a", b"b", b""]
+    response.listen(None)
+    response.wake()
+    assert len(ear.taken) == 3
+
+
+async def test_a_listener_hears_of_a_fault() -> None:
+    """F19."""
+    _, response = arriving()
+    ear = Ear(response)
+    response.listen(ear)
+    response.error = UpstreamTruncated("cut")
+    response.wake()
+    assert (ear.taken, ear.fault) == ([], response.error)
+
+
+async def test_a_response_that_is_closed_tells_its_listener_that_it_was_cut() -> None:
+    carrier, response = arriving()
+    ear = Ear(response)
+    response.listen(ear)
+    response.close()
+    assert isinstance(ear.fault, UpstreamTruncated)
+    assert carrier.finished == [response]
+    _, complete = arriving()
+    ear = Ear(complete)
+    complete.listen(ear)
+    complete.is_complete = True
+    complete.close()
+    assert (ear.taken, ear.fault) == ([b""], None)
+
+
+async def test_idle_time_counts_while_somebody_listens_from_the_last_piece() -> None:
+    """F13, F24: and not while the listener is away because its client is slow."""
+    now_s = 100.0
+
+    class Loop:
+        def time(self) -> float:
+            return now_s
+
+    carrier, response = arriving(timeouts=Timeouts(1.0, 10.0, 3.0, None))
+    carrier.loop = cast(asyncio.AbstractEventLoop, Loop())
+    response.sent_s = 90.0
+    response.begin()
+    ear = Ear(response)
+    response.listen(ear)
+    assert carrier.watched == [103.0]
+    assert response.limit() == (103.0, "idle")
+    now_s = 102.0
+    response.pieces.append(b"a")
+    response.wake()
+    assert response.limit() == (105.0, "idle")
+    response.listen(None)
+    assert response.limit() == (inf, "idle")
+    now_s = 200.0
+    response.listen(ear)
+    assert carrier.watched[-1] == 203.0
+    assert response.limit() == (203.0, "idle")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from gateway.core.errors import (
     UpstreamTimeout,
 )
 from gateway.core.exchange import Dialect
-from gateway.wire.errors import ProviderError, error_body, error_headers, provider_error, reply_status
+from gateway.wire.errors import ProviderError, error_body, error_headers, provider_error, reply_error
 
 ERRORS: list[tuple[GatewayError, str, str]] = [
     (InvalidRequest("bad", param="n"), "invalid_request_error", "invalid_request_error"),
@@ -193,10 +193,44 @@ def test_a_providers_error_is_read_in_any_of_its_shapes(
         ("٤٢٩", None, 502),
         ("c", "RESOURCE_EXHAUSTED", 429),
         (None, "authentication_error", 502),
+        ("e17", "authentication_error", 502),
         ("invalid_api_key", "invalid_request_error", 502),
         (None, None, 502),
     ],
 )
 def test_an_error_inside_a_200_gets_a_fitting_status(code: str | None, kind: str | None, status: int) -> None:
     """F26, F42."""
-    assert reply_status(ProviderError("m", code, kind)) == status
+    body = json.dumps({"error": {"message": "m", "code": code, "type": kind}}).encode()
+    assert reply_error("openai", body).status == status
+
+
+ACCOUNT_ERRORS: list[tuple[Dialect, str]] = [
+    ("openai", '{"error":{"type":"authentication_error","code":"e17","message":"bad key sk-canary"}}'),
+    ("openai", '{"error":{"type":"invalid_request_error","code":"invalid_api_key","message":"bad key sk-canary"}}'),
+    ("openai", '{"error":{"code":401,"message":"bad key sk-canary"}}'),
+    ("openai", '{"error":{"status":"PERMISSION_DENIED","code":7,"message":"bad key sk-canary"}}'),
+    ("openai", '{"type":"error","code":"billing_not_active","message":"bad key sk-canary"}'),
+    ("anthropic", '{"type":"error","error":{"type":"authentication_error","message":"bad key sk-canary"}}'),
+    (
+        "anthropic",
+        '{"type":"error","error":{"type":"x","message":"sk-canary","details":{"error_code":"billing_error"}}}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("dialect", "body"), ACCOUNT_ERRORS)
+def test_an_error_about_the_gateways_account_keeps_nothing_of_the_providers_words(dialect: Dialect, body: str) -> None:
+    """F42, F114: the code or the type tells; the text, and the frame that holds it, may quote the credential."""
+    error = reply_error(dialect, body.encode(), b"data: " + body.encode() + b"\n\n")
+    assert error.is_account
+    assert (error.status, error.code, error.relay) == (502, "upstream_error", None)
+    assert "canary" not in error.message
+
+
+def test_any_other_error_inside_a_200_keeps_its_words_and_its_frame() -> None:
+    """F15."""
+    body = b'{"error":{"type":"server_error","code":"e17","message":"boom"}}'
+    error = reply_error("openai", body, b"data: {}\n\n")
+    assert (error.message, error.code, error.relay, error.is_account) == ("boom", "e17", b"data: {}\n\n", False)
+    unread = reply_error("openai", b"<html>")
+    assert (unread.message, unread.status, unread.relay) == ("The provider reported an error.", 502, None)

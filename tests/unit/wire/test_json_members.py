@@ -48,6 +48,13 @@ def test_brackets_and_quotes_in_strings_are_text() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", [b"[[[]]]", b'{"a":{"b":{}}}', b'[{"c":[1,{"d":[]}]}]', b"[[[[[1]]]],[[[]]]]"])
+def test_values_of_three_levels_and_more_end_where_they_do(value: bytes) -> None:
+    """CPython before 3.11.5 lost a bracket here (python/cpython#106052)."""
+    body = b'{"a":' + value + b',"b":1}'
+    assert [body[m.value_start : m.value_end] for m in top_level(body)] == [value, b"1"]
+
+
 def test_an_empty_object_has_no_members() -> None:
     assert list(top_level(b" { } ")) == []
 

@@ -114,6 +114,15 @@ def test_an_error_inside_a_200_is_an_error(body: bytes, status: int, code: str, 
     assert (error.status, error.code, error.message) == (status, code, message)
 
 
+def test_a_refused_account_is_told_by_the_type_too() -> None:
+    """F42, F114."""
+    body = b'{"error":{"type":"authentication_error","code":"e17","message":"bad key sk-canary"}}'
+    error = read_reply("openai", "chat", body).error
+    assert error is not None
+    assert error.is_account
+    assert "canary" not in error.message
+
+
 def test_anthropics_error_is_an_error() -> None:
     """F42."""
     facts = read_reply("anthropic", "messages", b'{"type":"error","error":{"type":"overloaded_error","message":"m"}}')

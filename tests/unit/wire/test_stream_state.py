@@ -13,6 +13,9 @@ class Reader(StreamState):
         if data == b"fail":
             self._fail(frame, b"not JSON")
             return None
+        if data.startswith(b"{"):
+            self._fail(frame, data)
+            return None
         self.begun = True
         return b"" if data == b"drop" else frame
 
@@ -34,6 +37,17 @@ def test_nothing_passes_after_an_error() -> None:
     assert reader.error.relay == b"data: fail\n\n"
     assert (reader.error.status, reader.error.message) == (502, "The provider reported an error.")
     assert reader.feed(b"data: c\n\n") == b""
+
+
+def test_a_refused_account_is_not_relayed() -> None:
+    """F15, F114: its frame may quote the gateway's credential."""
+    reader = Reader("openai", 0)
+    block = b'data: {"error":{"type":"authentication_error","code":"e17","message":"bad key sk-canary"}}\n\n'
+    assert reader.feed(b"data: a\n\n" + block) == b"data: a\n\n"
+    assert reader.error is not None
+    assert reader.error.is_account
+    assert reader.error.relay is None
+    assert "canary" not in reader.error.message
 
 
 def test_a_comment_is_no_beginning() -> None:

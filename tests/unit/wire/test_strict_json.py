@@ -166,6 +166,18 @@ def test_an_overflowing_number_names_its_field() -> None:
     assert error.message == "Invalid value for 'top_p': 1e999. It must be a number that fits a double."
 
 
+def test_a_body_as_pythons_json_writes_it_is_read() -> None:
+    text = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a, b: c"}], "n": 2})
+    head = parse_head(text.encode(), "chat")
+    assert (head.model, head.n) == ("m", 2)
+
+
+def test_a_duplicate_key_as_long_as_the_spaces_of_such_a_body_is_found() -> None:
+    """F100: the seven bytes of the first `n` are what four members have in spaces."""
+    with pytest.raises(InvalidRequest, match="'n' stands there twice"):
+        parse_head(b'{"model":"m","n":10,"a":1,"b":1,"n":20}', "chat")
+
+
 def test_a_missing_model_is_explained() -> None:
     error = refusal(b'{"messages":[]}')
     assert (error.param, error.code) == ("model", "invalid_request_error")
