@@ -167,6 +167,8 @@ class EdgeProtocol(BoundedConnection):
         finally:
             # Here and not in a callback of the task, which would cost a turn of the loop.
             self.tasks.discard(task)
+            # Else connection and scope hold each other, until the collector comes.
+            cycle.scope.pop("gateway.connection", None)  # type: ignore[typeddict-item]
 
     def on_message_complete(self) -> None:
         """Stop the clock of the body."""

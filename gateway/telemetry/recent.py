@@ -9,7 +9,7 @@ from msgspec import Struct, to_builtins
 from gateway.core.exchange import Attempt, Decision
 from gateway.telemetry.access import AccessRecord
 
-CAPACITY = 4096
+CAPACITY = 1024
 """Requests that are remembered unless told otherwise; about 2 KB each."""
 
 
