@@ -44,6 +44,7 @@ _UNKNOWN = Endpoint("openai", "relay", "", "none")
 _MODELS = b"/v1/models"
 _OVERLOADED_RETRY_S = 1.0
 # A body above this is parsed for milliseconds; nothing else would run meanwhile.
+_PARSED_AT_ONCE_BYTES = 256 * 1024
 _PARSE_OFF_LOOP_BYTES = 1024 * 1024
 
 
@@ -168,19 +169,38 @@ class DataPlane:
         inbound.read_optional(exchange, found)
         exchange.tags = inbound.read_tags(found, exchange.consumer.tags)
         inbound.require_tags(exchange.tags, generation.required_tags)
-        await self._receive(generation, request, found, endpoint, connection)
+        arrived: bytes | None = None
+        if endpoint.body == "json" and found.get(b"content-type") == b"application/json":
+            arrived = connection.whole_body()
+        if arrived and len(arrived) <= _PARSED_AT_ONCE_BYTES and b"content-encoding" not in found:
+            # As nearly every request comes: JSON, small, and all of it here.
+            if len(arrived) > generation.max_body:
+                raise too_large(generation.max_body)
+            request.body = arrived
+            request.head = parse_head(arrived, endpoint.operation, path_model=endpoint.model)
+        else:
+            await self._receive(generation, request, found, endpoint, connection, arrived)
         exchange.received_s = self._clock.monotonic()
         route = self._route(generation, exchange, found)
         observation.routed()
         if b"x-gateway-target" in found:
             self._pin(exchange, found[b"x-gateway-target"])
         async with route.handler(exchange) as reply:
-            await responder.reply(reply)
+            if reply.body is not None:
+                responder.whole(reply, reply.body)
+            else:
+                await responder.reply(reply)
 
     async def _receive(
-        self, generation: Serving, request: Request, found: Found, endpoint: Endpoint, connection: EdgeProtocol
+        self,
+        generation: Serving,
+        request: Request,
+        found: Found,
+        endpoint: Endpoint,
+        connection: EdgeProtocol,
+        arrived: bytes | None,
     ) -> None:
-        """Read the body as the endpoint wants it, and what of it decides the way."""
+        """Read the body as the endpoint wants it, and what of it decides the way. `arrived` was taken already."""
         if endpoint.model is not None:
             request.head = RequestHead(model=endpoint.model)
         limit = generation.max_body
@@ -196,13 +216,7 @@ class DataPlane:
             request.content_length = length
             request.body_stream = body_pieces(connection.active.receive, limit)
             return
-        arrived = connection.whole_body()
-        if arrived is None:
-            body = await read_body(connection.active.receive, limit)
-        elif len(arrived) > limit:
-            raise too_large(limit)
-        else:
-            body = arrived
+        body = await _read_rest(connection, limit, arrived)
         if not body and endpoint.body == "any":
             return
         request.body = body
@@ -264,6 +278,16 @@ class DataPlane:
         if not generation.allows(consumer, name) or generation.routes.find(name) is None:
             raise NotFound(f"The model {name!r} does not exist.", param="model")
         return Reply(200, headers, body=model_body(dialect, name, generation.created_s))
+
+
+async def _read_rest(connection: EdgeProtocol, limit: int, arrived: bytes | None) -> bytes:
+    """The whole body, of which `arrived` may be all. Raises RequestTooLarge and ClientGone."""
+    body = connection.whole_body() if arrived is None else arrived
+    if body is None:
+        return await read_body(connection.active.receive, limit)
+    if len(body) > limit:
+        raise too_large(limit)
+    return body
 
 
 _HEALTH = frozenset({b"/livez", b"/readyz", b"/healthz"})

@@ -77,7 +77,6 @@ class EdgeProtocol(BoundedConnection):
     def on_message_begin(self) -> None:
         """Start the clock of a head."""
         super().on_message_begin()
-        self.scope["gateway.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._idle_since_s = None
         self._phase = HEAD
         self._since_s = self.loop.time()
@@ -134,6 +133,8 @@ class EdgeProtocol(BoundedConnection):
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
         scope["query_string"] = query
+        # Here, and not when a head begins: one that never ends would leave a cycle of references.
+        scope["gateway.connection"] = self  # type: ignore[typeddict-unknown-key]
         previous = self.cycle
         self.cycle = Turn(self, scope, http_version != "1.0" and parser.should_keep_alive())
         if previous is None or previous.response_complete:

@@ -66,13 +66,16 @@ class Responder:
 
     async def reply(self, reply: Reply) -> None:
         """Send `reply` to its end. Raises what its events raise."""
-        exchange = self._exchange
-        exchange.status = reply.status
-        headers = self._own_lines(reply.headers)
-        body = reply.body
-        if body is None:
-            await self._stream(reply, headers)
+        if reply.body is not None:
+            self.whole(reply, reply.body)
             return
+        self._exchange.status = reply.status
+        await self._stream(reply, self._own_lines(reply.headers))
+
+    def whole(self, reply: Reply, body: bytes) -> None:
+        """Send `reply`, which is no stream but this `body`."""
+        self._exchange.status = reply.status
+        headers = self._own_lines(reply.headers)
         for tap in reply.taps:
             tap(body)
         self._started = True

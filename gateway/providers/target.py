@@ -67,7 +67,7 @@ class Target:
 
     def __init__(self, settings: TargetSettings, upstream: Upstream, clock: Clock) -> None:
         self._settings = settings
-        self._upstream = upstream
+        self.upstream = upstream
         self.clock = clock
         self.model = settings.model
         self._fixed_headers: Headers = [*settings.headers, (b"accept-encoding", b"identity")]
@@ -79,27 +79,17 @@ class Target:
         """The provider's reply, as a scope. Raises what `Upstream.open` raises, and what `failures` maps."""
         return TargetReply(self, exchange)
 
-    async def open(self, exchange: Exchange, attempt: Attempt) -> tuple[UpstreamResponse, bool]:
-        """The response's head, and whether usage was asked for on our own account."""
-        if exchange.request.operation not in self._settings.kind.operations:
-            raise self._not_served(exchange.request)
-        outgoing, injected = self._outgoing(exchange, attempt)
-        return await self._upstream.open(outgoing, self._timeouts(exchange)), injected
-
     async def read(self, exchange: Exchange, response: UpstreamResponse, by_name: dict[bytes, bytes]) -> Reply:
-        """The reply to a response that is no event stream."""
+        """The reply to a response that is no event stream, and not the usual JSON either."""
         if not 200 <= response.status < 300:
             return await failed(exchange, response)
         response.begin()
         if exchange.request.operation == "relay" and _is_relayed_in_pieces(by_name):
             return _pieces(response)
-        if b"content-encoding" in by_name:
-            body = await whole_body(response, MAX_REPLY_BYTES)
-        else:
-            body = await response.read_all(MAX_REPLY_BYTES)
-        return self._whole_reply(exchange, response, body)
+        return self.whole_reply(exchange, response, await whole_body(response, MAX_REPLY_BYTES))
 
-    def _whole_reply(self, exchange: Exchange, response: UpstreamResponse, body: bytes) -> Reply:
+    def whole_reply(self, exchange: Exchange, response: UpstreamResponse, body: bytes) -> Reply:
+        """The reply with this body."""
         request = exchange.request
         headers = down(response.headers)
         if request.operation != "relay":
@@ -119,9 +109,11 @@ class Target:
                 exchange.model_served = facts.model
         return Reply(response.status, headers, body=body, usage=exchange.usage)
 
-    def _outgoing(self, exchange: Exchange, attempt: Attempt) -> tuple[UpstreamRequest, bool]:
+    def outgoing(self, exchange: Exchange, attempt: Attempt) -> tuple[UpstreamRequest, bool]:
         """The request as it goes up, and whether usage was asked for on the gateway's own account."""
         request, settings = exchange.request, self._settings
+        if request.operation not in settings.kind.operations:
+            raise self._not_served(request)
         head = request.head
         body: bytes | AsyncIterator[bytes] = request.body
         injected = False
@@ -161,7 +153,8 @@ class Target:
         encoded = self._paths[request.suffix, request.query, model] = path.encode("ascii")
         return encoded
 
-    def _timeouts(self, exchange: Exchange) -> Timeouts:
+    def timeouts(self, exchange: Exchange) -> Timeouts:
+        """The limits of an attempt; the total one is the client's own where that is shorter."""
         settings = self._settings
         deadline_s = exchange.started_s + settings.total_s
         if exchange.client_deadline_s is not None and exchange.client_deadline_s < deadline_s:
@@ -211,14 +204,18 @@ class TargetReply:
         target, exchange = self._target, self._exchange
         attempt = exchange.attempts[-1]
         try:
-            response, injected = await target.open(exchange, attempt)
-            self._response = response
+            outgoing, injected = target.outgoing(exchange, attempt)
+            response = self._response = await target.upstream.open(outgoing, target.timeouts(exchange))
             attempt.status = response.status
             by_name = dict(response.headers)
             attempt.upstream_request_id = request_id(by_name)
             exchange.model_served = target.model or exchange.request.head.model
             if response.status == 200 and by_name.get(b"content-type", b"").startswith(b"text/event-stream"):
                 return await self._stream(response, injected)
+            is_usual = response.status == 200 and b"content-encoding" not in by_name
+            if is_usual and exchange.request.operation != "relay":
+                response.begin()
+                return target.whole_reply(exchange, response, await response.read_all(MAX_REPLY_BYTES))
             return await target.read(exchange, response, by_name)
         except BaseException as error:
             self._close()

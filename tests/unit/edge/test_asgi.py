@@ -92,7 +92,12 @@ async def test_a_drain_is_no_longer_ready_but_alive(path: bytes, status: int) ->
         (host(*JSON, (b"content-encoding", b"gzip")), b"/v1/chat/completions", 415, "unsupported_media_type"),
         (host((b"content-type", b"text/plain")), b"/v1/chat/completions", 415, "unsupported_media_type"),
         (host(), b"/v1/chat/completions", 415, "unsupported_media_type"),
-        (host(*JSON, (b"content-length", b"99999999")), b"/v1/chat/completions", 413, "request_too_large"),
+        (
+            host((b"content-type", b"application/json; charset=utf-8"), (b"content-length", b"99999999")),
+            b"/v1/chat/completions",
+            413,
+            "request_too_large",
+        ),
         (host(*JSON), b"/v1/nothing", 404, "not_found"),
         (host(*JSON), b"/admin/v1/config", 404, "not_found"),
         (host(*JSON), b"/admin%2fv1/config", 404, "not_found"),
