@@ -121,7 +121,8 @@ async def test_upstream_is_closed_when_the_client_leaves_after_an_upload() -> No
         client.writer.write(request("/v1/audio/transcriptions", body, x_mock="latency=10000", **headers))
         await until(lambda: gw.mock.stats.inflight == 1)
         await noticed(gw, client.leave("fin"))
-        await gone(gw)
+        line = await gone(gw)
+        assert (line["status"], line["outcome"]) == (499, "client_gone")
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
@@ -168,6 +169,7 @@ async def test_upstream_is_closed_when_the_client_leaves_with_a_request_in_line(
         await until(lambda: gw.mock.stats.inflight == 1)
         await noticed(gw, client.leave(how), 1.0)
         await settled(gw)
+        assert gw.mock.stats.inflight == 0
 
 
 async def test_upstream_is_closed_over_stock_httpx_too() -> None:
@@ -178,6 +180,8 @@ async def test_upstream_is_closed_over_stock_httpx_too() -> None:
                 await client.post(CHATS, x_mock=order)
                 await until(lambda: gw.mock.stats.inflight == 1)
                 await noticed(gw, client.leave("fin"))
+        await settled(gw)
+        assert gw.mock.stats.inflight == 0
 
 
 async def answered(gw: Gateway, way: Way, **more: Any) -> None:

@@ -422,8 +422,10 @@ async def test_an_idle_connection_that_the_upstream_closes_is_noticed() -> None:
     async with connected(script) as upstream:
         response = await upstream.head()
         response.close()
-        while not upstream.connection.is_dropped:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while not upstream.connection.is_dropped:
+                await asyncio.sleep(0)
+        assert upstream.connection.is_dropped
 
 
 async def test_the_upstream_notices_a_close_before_the_end() -> None:
