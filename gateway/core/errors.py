@@ -20,10 +20,17 @@ GatewayError
 │   ├── UpstreamTimeout         504 upstream_timeout
 │   ├── UpstreamTruncated       502 upstream_error, a reply that ended before its end
 │   └── UpstreamReplyError      502 upstream_error, an error event inside a reply
+├── Refused                     source gateway; a declared limit, not a failure
+│   ├── RateLimited             429 rate_limit_exceeded
+│   ├── ConcurrencyLimited      429 concurrency_limit_exceeded
+│   └── BudgetExceeded          429 insufficient_quota, not to be retried
 └── GatewayFault                source gateway
     ├── NoHealthyTarget         503 no_healthy_target
+    │   └── TargetEjected       503 no_healthy_target: this target alone
     ├── Overloaded              503 overloaded
+    │   └── TargetBusy          503 overloaded: this target alone
     ├── ShuttingDown            503 overloaded, at the end of a drain
+    ├── StoreUnavailable        503 store_unavailable
     ├── LoopDetected            508 loop_detected
     └── InternalError           500 internal_error
 """
@@ -70,7 +77,8 @@ class GatewayError(Exception):
     """A fault with everything a client, a breaker and a dashboard need to know about it.
 
     `param` names the field at fault as OpenAI's error body does. `retry_after_s` becomes
-    `retry-after` and `retry-after-ms`; every 429 and 503 has one.
+    `retry-after` and `retry-after-ms`; every 429 and 503 has one. `retried`: the gateway has spent its
+    own tries on this, so the client is told (`x-should-retry: false`) not to multiply them by its own.
     """
 
     status: int = 500
@@ -78,6 +86,7 @@ class GatewayError(Exception):
     source: ClassVar[Source] = "gateway"
     retryable: ClassVar[bool] = False
     outcome: ClassVar[Outcome] = "internal"
+    retried: bool = False
 
     def __init__(
         self,
@@ -286,6 +295,38 @@ class UpstreamReplyError(UpstreamFault):
         self.is_account = is_account
 
 
+class Refused(GatewayError):
+    """A limit or budget of the configuration has been reached; `limit` names the rule."""
+
+    status = 429
+    retryable = True
+    outcome: ClassVar[Outcome] = "rate_limited"
+
+    def __init__(self, message: str, *, limit: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limit = limit
+
+
+class RateLimited(Refused):
+    """More requests or tokens in the window than a rule allows."""
+
+    code = "rate_limit_exceeded"
+
+
+class ConcurrencyLimited(Refused):
+    """More requests at once than a rule allows."""
+
+    code = "concurrency_limit_exceeded"
+
+
+class BudgetExceeded(Refused):
+    """What this request may cost does not fit into what is left of a budget. Waiting a moment does not help."""
+
+    code = "insufficient_quota"
+    retryable = False
+    outcome: ClassVar[Outcome] = "over_budget"
+
+
 class GatewayFault(GatewayError):
     """The gateway itself cannot serve this now."""
 
@@ -300,6 +341,10 @@ class NoHealthyTarget(GatewayFault):
     outcome: ClassVar[Outcome] = "no_target"
 
 
+class TargetEjected(NoHealthyTarget):
+    """One target takes no requests: its breaker is open, its account was refused, or somebody ejected it."""
+
+
 class Overloaded(GatewayFault):
     """More in flight than `server.max_inflight`, or a target's connections are all taken."""
 
@@ -307,8 +352,18 @@ class Overloaded(GatewayFault):
     outcome: ClassVar[Outcome] = "overloaded"
 
 
+class TargetBusy(Overloaded):
+    """One target has as many requests in flight, and waiting, as it may have."""
+
+
 class ShuttingDown(Overloaded):
     """The drain is over and this reply was still running."""
+
+
+class StoreUnavailable(GatewayFault):
+    """The shared store does not answer, and what needs it is declared `closed` for that case."""
+
+    code = "store_unavailable"
 
 
 class LoopDetected(GatewayFault):

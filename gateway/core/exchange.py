@@ -14,6 +14,7 @@ from gateway.core.errors import Headers as Headers
 
 Dialect = Literal["openai", "anthropic"]
 Operation = Literal["chat", "text_completion", "embeddings", "responses", "messages", "count_tokens", "relay"]
+Priority = Literal["low", "normal", "high"]
 Tap = Callable[[bytes], None]
 ErrorEvent = Callable[[GatewayError, str], bytes]
 """The complete frames that tell a client, in its dialect, of an error inside a stream it is reading."""
@@ -24,8 +25,8 @@ Pour = Callable[["Sink"], Awaitable[None]]
 class Usage(Struct):
     """Tokens of one reply. `None` when not reported, 0 when reported as zero.
 
-    Cached and cache-write tokens are part of `input_tokens`, reasoning tokens of `output_tokens`,
-    whatever the provider's own way of counting is.
+    Cached, cache-write and audio input tokens are part of `input_tokens`, reasoning and audio output
+    tokens of `output_tokens`, whatever the provider's own way of counting is.
     """
 
     input_tokens: int | None = None
@@ -34,6 +35,12 @@ class Usage(Struct):
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     source: Literal["provider", "estimated"] | None = None
+    cache_write_1h_tokens: int | None = None
+    """Those of `cache_write_tokens` that are kept for an hour, which costs more."""
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    service_tier: str | None = None
+    """The service that the reply says it had, where that may change its price: `priority`, `flex`, `fast`."""
 
 
 class RequestHead(Struct, frozen=True):
@@ -60,6 +67,8 @@ class Consumer(Struct, frozen=True):
     tags: dict[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ("*",)
     may_pin: bool = False
+    priority: Priority | None = None
+    """The key's own; None leaves it to the route."""
     expires_at: float | None = None
     """Unix seconds; the key is refused from then on."""
 
@@ -100,6 +109,12 @@ class Attempt(Struct):
     """Time spent waiting for the target until its first event (or its whole body)."""
     status: int | None = None
     upstream_request_id: str | None = None
+    usage: Usage | None = None
+    """Tokens of this try, once it is over; None when it cost nothing (refused before it was worked on)."""
+    cost_nusd: int | None = 0
+    """What this try cost, in nano-USD; None when its price is not known."""
+    retry_of: str | None = None
+    """Why there was a try before this one at the same target; None for a first one."""
 
 
 class Trace(Struct):
@@ -117,6 +132,16 @@ class Decision(Struct):
 
     step: str
     detail: str
+
+
+class LimitState(Struct, frozen=True):
+    """How the strictest rule of one unit stands, as the client is told."""
+
+    unit: Literal["requests", "tokens"]
+    limit: int
+    remaining: int
+    reset_s: float
+    """Seconds until it is whole again if nothing comes."""
 
 
 class Exchange(Struct):
@@ -148,6 +173,14 @@ class Exchange(Struct):
     usage: Usage = field(default_factory=Usage)
     cache: Literal["hit", "semantic", "miss", "bypass"] = "bypass"
     cost_nusd: int | None = None
+    """Of all attempts together, in nano-USD; None when nothing was spent or a price is not known."""
+    priority: Priority = "normal"
+    max_tokens_sent: int | None = None
+    """The bound on output tokens that the gateway adds, because the client sent none and a limit needs one."""
+    limits: tuple[LimitState, ...] = ()
+    """The strictest rule's state for each unit, for the dialect's rate-limit headers."""
+    admission: object | None = None
+    """What the admission policy holds for this exchange; policies alone look inside."""
     error: GatewayError | None = None
     """What ended it, if it did not end well."""
     status: int | None = None
