@@ -1,0 +1,34 @@
+-- What every part below uses. The parts are joined into one script in the order of their names.
+--
+-- KEYS[1] is `{prefix}`: every key begins with it, so all of them are in one slot of a cluster.
+-- ARGV[1] is one batch of operations of one client, packed. All times are microseconds of this server's clock,
+-- all amounts are integers below 2^53, which Lua's numbers hold exactly.
+local root = KEYS[1]
+local batch = cmsgpack.unpack(ARGV[1])
+local client, seq, lease, recovers, has_lost, operations = unpack(batch, 1, 6)
+
+local SECOND, DAY = 1000000, 86400000000
+local SOON = SECOND
+local NEVER = -1
+local NOBODY_KNOWS_S = 3456000
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * SECOND + tonumber(clock[2])
+
+-- From here on leases may end; later than now when the store has been away, so that the living can speak first.
+local reaps = true
+
+-- Counters that this batch has touched, by key: loaded once, written back once, when all its operations are done.
+local loaded = {}
+local crossings = {}
+local changed_budgets = {}
+
+-- Redis 6 raises texts, Redis 7 tables.
+local function text_of(fault)
+  if type(fault) == 'table' then return tostring(fault.err) end
+  return tostring(fault)
+end
+
+local function expire(key, us)
+  redis.call('PEXPIRE', key, math.ceil(us / 1000))
+end

@@ -1,0 +1,108 @@
+-- `b:...`: money of one period. A hash: spent `s`, held `h`, the highest mark that was told `m`, the period's end `e`.
+-- `budgets` is the sorted set of them all by the end of their period, `grants:RULE` a hash of grants by id.
+local Budget = {}
+Budget.__index = Budget
+local GRACE = DAY
+
+local grants_of_rule = {}
+
+local function granted(rule, scope, at)
+  local grants = grants_of_rule[rule]
+  if not grants then
+    grants = {}
+    for _, packed in ipairs(redis.call('HVALS', root .. ':grants:' .. rule)) do
+      grants[#grants + 1] = cmsgpack.unpack(packed)
+    end
+    grants_of_rule[rule] = grants
+  end
+  local sum = 0
+  for _, grant in ipairs(grants) do
+    if (grant[1] == scope or grant[1] == '*') and grant[3] > at then sum = sum + grant[2] end
+  end
+  return sum
+end
+
+local function budget_of(name, ends)
+  local key = root .. ':' .. name
+  local self = loaded[key]
+  if self then return self end
+  local raw = redis.call('HMGET', key, 's', 'h', 'm', 'e')
+  self = setmetatable({key = key, name = name, spent = tonumber(raw[1] or 0), held = tonumber(raw[2] or 0),
+    told = tonumber(raw[3] or 0), ends = tonumber(raw[4] or ends), is_new = not raw[1], is_changed = false}, Budget)
+  loaded[key] = self
+  return self
+end
+
+-- claim: kind, name, amount, limit, dry run, rule, scope, period's end, charged if lost, marks
+local function budget(claim) return budget_of(claim[2], claim[8]) end
+
+function Budget:limit(claim) return claim[4] + granted(claim[6], claim[7], now) end
+
+function Budget:fits(claim)
+  -- A caller whose clock is a day behind counts for a period whose counter may be gone.
+  if now >= self.ends + GRACE then return false end
+  return math.max(claim[3], 1) <= self:limit(claim) - self.spent - self.held
+end
+
+function Budget:retry_after(claim)
+  local need, left = math.max(claim[3], 1), self.ends - now
+  if left <= 0 then return SOON end
+  if self.spent + need <= self:limit(claim) then return math.min(SOON, left) end
+  if need <= claim[4] + granted(claim[6], claim[7], self.ends) then return left end
+  return NEVER
+end
+
+function Budget:standing(claim) return self.spent + self.held, self:limit(claim), math.max(0, self.ends - now) end
+
+function Budget:hold(amount)
+  self.held = math.max(0, self.held + amount)
+  self.is_changed = true
+end
+
+function Budget:spend(claim, amount)
+  self.spent = math.max(0, self.spent + amount)
+  self.is_changed = true
+  for _, mark in ipairs(claim[10]) do
+    if self.told < mark and mark <= self.spent then
+      self.told = mark
+      crossings[#crossings + 1] = {self.name, mark, self.spent, claim[4]}
+    end
+  end
+end
+
+function Budget:take(claim) self:hold(claim[3]) end
+
+function Budget:retake(claim, _, _, has_lapsed)
+  self:hold(claim[3])
+  if has_lapsed and claim[9] then self:spend(claim, -claim[3]) end
+end
+
+function Budget:settle(claim, used)
+  self:hold(-claim[3])
+  self:spend(claim, used)
+end
+
+function Budget:lapse(claim)
+  self:hold(-claim[3])
+  if claim[9] then self:spend(claim, claim[3]) end
+end
+
+function Budget:settle_late(claim, used)
+  self:spend(claim, claim[9] and used - claim[3] or used)
+end
+
+function Budget:charge(claim, used) self:spend(claim, used) end
+function Budget:renew() end
+function Budget:lives_until() return self.ends + GRACE end
+
+function Budget:save()
+  if not self.is_changed then return end
+  redis.call('HSET', self.key, 's', self.spent, 'h', self.held, 'm', self.told, 'e', self.ends)
+  if self.is_new then
+    expire(self.key, math.max(self.ends - now, 0) + 2 * GRACE)
+    redis.call('ZREMRANGEBYSCORE', root .. ':budgets', '-inf', now - 2 * GRACE)
+    redis.call('ZADD', root .. ':budgets', self.ends, self.name)
+    redis.call('EXPIRE', root .. ':budgets', NOBODY_KNOWS_S)
+  end
+  changed_budgets[#changed_budgets + 1] = {self.name, self.ends, self.spent, self.held}
+end
