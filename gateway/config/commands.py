@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gateway.config.keys import new_key
-from gateway.config.load import ConfigError, load, read
+from gateway.config.load import ConfigError, PriceKnown, load, read
 from gateway.config.schema import Config
 
 SCHEMA_ID = "urn:llm-gateway:config:v1"
 
 
-def check(path: Path, environ: Mapping[str, str], out: TextIO) -> int:
-    """The exit code of `gateway check`: 0 when the file can be served, 1 after one line for every fault."""
+def check(path: Path, environ: Mapping[str, str], out: TextIO, price_known: PriceKnown | None = None) -> int:
+    """The exit code of `gateway check`: 0 when the file can be served, 1 after one line for every fault.
+
+    `price_known` is that of `load`.
+    """
     try:
-        loaded = load(read(path, environ))
+        loaded = load(read(path, environ), price_known)
     except ConfigError as reason:
         for fault in reason.faults:
             out.write(f"{fault}\n")

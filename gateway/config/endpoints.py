@@ -12,8 +12,8 @@ from gateway.config.fields import matching, refuse
 from gateway.config.secret import Reference, Secret, is_reference
 
 SECRET_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"
-_HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
-_CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization"})
+HEADER_PATTERN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
+CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization"})
 _OWN_HEADERS = frozenset(
     {
         "connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive",
@@ -115,7 +115,7 @@ SecretText = Annotated[
 
 
 def _header_name(value: str) -> str:
-    name = matching(_HEADER_PATTERN, "a header's name", "use letters, digits and dashes")(value).lower()
+    name = matching(HEADER_PATTERN, "a header's name", "use letters, digits and dashes")(value).lower()
     if name in _OWN_HEADERS or name.startswith(("x-gateway-", "proxy-", "sec-")):
         raise refuse(f"`{name}` is set by the gateway itself", "remove it")
     return name
@@ -123,12 +123,12 @@ def _header_name(value: str) -> str:
 
 def _target_header_name(value: str) -> str:
     name = _header_name(value)
-    if name in _CREDENTIAL_HEADERS:
+    if name in CREDENTIAL_HEADERS:
         raise refuse(f"`{name}` carries the target's credential", "use `api_key`")
     return name
 
 
-_header_json = WithJsonSchema({"type": "string", "pattern": _HEADER_PATTERN})
+_header_json = WithJsonSchema({"type": "string", "pattern": HEADER_PATTERN})
 HeaderName = Annotated[str, AfterValidator(_header_name), _header_json]
 TargetHeaderName = Annotated[str, AfterValidator(_target_header_name), _header_json]
 

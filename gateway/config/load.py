@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway.config.document import Document, Path, Value, parse
 from gateway.config.faults import ConfigError, Fault, Place, error, in_order, warning
+from gateway.config.limits_semantics import PriceKnown
 from gateway.config.merge import Merged, merge
 from gateway.config.schema import Config
 from gateway.config.secret import is_reference
@@ -17,7 +18,7 @@ from gateway.config.sources import CA_POSITION, SECRET_POSITIONS, Sources, at, b
 from gateway.config.upstreams import check_ca
 from gateway.config.validate import validate
 
-__all__ = ["ConfigError", "Fault", "Loaded", "Sources", "load", "read"]
+__all__ = ["ConfigError", "Fault", "Loaded", "PriceKnown", "Sources", "load", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,12 @@ class Loaded:
     sources: Sources
 
 
-def load(sources: Sources) -> Loaded:
-    """The configuration in `sources`. Touches no file. Raises ConfigError with every fault."""
+def load(sources: Sources, price_known: PriceKnown | None = None) -> Loaded:
+    """The configuration in `sources`. Touches no file of it. Raises ConfigError with every fault.
+
+    `price_known` says whether the price of a model at a provider is known, for targets that a budget applies to and
+    that declare none; without it only those are refused of which no model is known either.
+    """
     if sources.root not in sources.documents:
         reason = sources.unreadable.get(sources.root, "it was not read")
         raise ConfigError(
@@ -52,7 +57,7 @@ def load(sources: Sources) -> Loaded:
     _override(merged, sources)
     _report_empty(merged, merged.values, ())
     config = validate(merged)
-    check(merged)
+    check(merged, price_known)
     faults = in_order(merged.faults, sources.documents)
     if config is None or any(fault.severity == "error" for fault in faults):
         raise ConfigError(faults)
@@ -61,15 +66,15 @@ def load(sources: Sources) -> Loaded:
 
 def _put_in_secrets(document: Document, sources: Sources) -> None:
     for position in SECRET_POSITIONS:
-        for path, values in at(document.values, position):
-            text = values[path[-1]]
+        for _, key, values in at(document.values, position):
+            text = values[key]
             if isinstance(text, str) and is_reference(text):
-                values[path[-1]] = resolve(text, document.name, sources)
+                values[key] = resolve(text, document.name, sources)
 
 
 def _put_in_certificates(document: Document, sources: Sources) -> None:
-    for path, values in at(document.values, CA_POSITION):
-        text = values[path[-1]]
+    for path, key, values in at(document.values, CA_POSITION):
+        text = values[key]
         if not isinstance(text, str) or not text:
             continue
         name = beside(document.name, text)
@@ -80,7 +85,7 @@ def _put_in_certificates(document: Document, sources: Sources) -> None:
             problem = check_ca(content) and f"{name} {check_ca(content)}"
         if problem:
             document.faults.append(error(document.places[path], f"`ca_file`: {problem}"))
-        values[path[-1]] = name
+        values[key] = name
 
 
 def _include_faults(root: Document, sources: Sources) -> list[Fault]:

@@ -1,6 +1,6 @@
 """Several documents as one: included files are added to the main one, and targets get what they extend."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.config.document import Document, Path, Value
@@ -66,6 +66,21 @@ class Merged:
             else:
                 return {}
         return value if isinstance(value, dict) else {}
+
+    def items(self, *path: str | int) -> Iterator[tuple[Path, Mapping[str, Value]]]:
+        """The mappings in the list at `path`, each with its own path; nothing where there is no list."""
+        listed = self.section(*path[:-1]).get(str(path[-1]))
+        for index, item in enumerate(listed if isinstance(listed, tuple) else ()):
+            if isinstance(item, dict):
+                yield (*path, index), item
+
+    def once(self, seen: dict[str, Path], name: str, path: Path, message: str) -> None:
+        """Write down the error `message` when `name`, at `path`, was already `seen`; remember it else."""
+        if name not in seen:
+            seen[name] = path
+            return
+        first = self.place(seen[name])
+        self.fault(path, message, f"first at {first.file}:{first.line}; keep one")
 
     def is_orphan(self, name: str) -> bool:
         """Whether what a target extends, or what that extends, could not be found."""

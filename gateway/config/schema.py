@@ -1,24 +1,15 @@
 """The configuration: every section and setting, with its default, as the rest of the gateway reads it.
 
-All of it is immutable. Durations are seconds, sizes bytes, percentages fractions from 0 to 1.
+All of it is immutable. Durations are seconds, sizes bytes, percentages fractions from 0 to 1, money nano-USD. What
+concerns targets, routes and limits is in the modules of these names; all sections can be had here.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from gateway.config.endpoints import (
-    Address,
-    BaseUrl,
-    Endpoint,
-    HeaderName,
-    HeaderValue,
-    HostPattern,
-    ListenAddress,
-    SecretText,
-    TargetHeaderName,
-)
+from gateway.config.endpoints import Address, Endpoint, HeaderName, HostPattern, ListenAddress, SecretText
 from gateway.config.fields import (
     Duration,
     Expiry,
@@ -32,17 +23,52 @@ from gateway.config.fields import (
     TagValue,
     refuse,
 )
-from gateway.config.secret import Secret
+from gateway.config.limits import Limit, Match, OnStoreFailure, Pressure, Priority, Store, StoreSetting, Webhook
+from gateway.config.routes import Fallback, Hedge, Retry, Route, Shadow, Tier, TierConditions
+from gateway.config.section import Section
+from gateway.config.targets import Breaker, Price, Provider, Queue, Target, Timeouts
+
+__all__ = [
+    "API_VERSION",
+    "Breaker",
+    "Config",
+    "Fallback",
+    "Hedge",
+    "Key",
+    "Limit",
+    "Match",
+    "OnStoreFailure",
+    "Overload",
+    "Pressure",
+    "Price",
+    "Priority",
+    "Provider",
+    "Queue",
+    "Retry",
+    "Route",
+    "Section",
+    "Server",
+    "Shadow",
+    "Store",
+    "Target",
+    "Telemetry",
+    "Tier",
+    "TierConditions",
+    "Timeouts",
+    "Traces",
+    "Webhook",
+]
 
 API_VERSION = "gateway/v1"
-Provider = Literal["openai", "azure", "anthropic", "mock"]
 _MIB = 1024 * 1024
 
 
-class Section(BaseModel):
-    """What all sections share: frozen, strict types, no unknown keys."""
+class Overload(Section):
+    """When requests are turned away for the process's own sake, those of low priority first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+    loop_lag: Duration = Field(default=0.25, description="How late the event loop may run.")
+    max_rss: Size | None = Field(default=None, description="Resident memory; omitted: no bound.")
+    reserve_high: Fraction = Field(default=0.2, description="Part of `max_inflight` kept for priority `high`.")
 
 
 class Server(Section):
@@ -64,6 +90,7 @@ class Server(Section):
     max_body: Size = Field(default=32 * _MIB, description="Largest request body.")
     max_header: Size = Field(default=64 * 1024, description="Largest request head, all its lines together.")
     max_inflight: int = Field(default=5000, ge=1, description="Requests at once; more get 503 `overloaded`.")
+    overload: Overload = Field(default=Overload(), description="When requests are turned away before that.")
     max_connections: int = Field(default=10000, ge=1, description="Client connections at once.")
     header_timeout: Duration = Field(default=10.0, description="Time for a request's head to arrive.")
     body_timeout: Duration = Field(default=30.0, description="Longest pause while a request's body arrives.")
@@ -110,96 +137,13 @@ class Key(Section):
         default_factory=dict, description="Fixed tags of its requests; headers cannot override them."
     )
     models: tuple[ModelPattern, ...] = Field(default=("*",), description="Models it may ask for, globs allowed.")
+    priority: Priority | None = Field(
+        default=None, description="Who goes first under load, before the route's own; omitted: the route's."
+    )
     may_pin: bool = Field(default=False, description="Whether `x-gateway-target` is obeyed.")
     expires: Expiry | None = Field(
         default=None, description="Refused from then on; a date means the end of that day UTC."
     )
-
-
-class Timeouts(Section):
-    """How long an upstream may take."""
-
-    connect: Duration = Field(default=5.0, description="To connect, or to get a free connection.")
-    first_token: Duration = Field(default=60.0, description="From the request sent to the first event or body byte.")
-    idle: Duration = Field(default=60.0, description="Between two pieces of a reply.")
-    total: Duration = Field(default=600.0, description="For the whole exchange.")
-
-
-class Target(Section):
-    """A model, at a provider, with credentials."""
-
-    provider: Provider = Field(description="The API it speaks; any OpenAI look-alike is `openai` with its base_url.")
-    extends: Name | None = Field(
-        default=None, description="Another target whose settings are taken where none stand here."
-    )
-    base_url: BaseUrl | None = Field(
-        default=None, description="`openai` ends in /v1, `azure` and `anthropic` are the host alone; `mock` needs none."
-    )
-    model: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=256,
-        description="The provider's model; omitted: what the client asked for.",
-    )
-    api_key: SecretText | None = Field(default=None, description="The provider's key, as env:NAME or file:PATH.")
-    api_version: str = Field(
-        default="2024-10-21", pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|preview|v1)$",
-        description="Azure's `api-version`, when the client sends none.",
-    )  # fmt: skip
-    anthropic_version: str = Field(
-        default="2023-06-01", pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
-        description="Anthropic's version header, when the client sends none.",
-    )  # fmt: skip
-    timeouts: Timeouts = Field(default=Timeouts(), description="How long it may take.")
-    tags: dict[TagName, TagValue] = Field(default_factory=dict, description="Facts about it: owner, region.")
-    headers: dict[TargetHeaderName, HeaderValue] = Field(
-        default_factory=dict, description="Fixed headers sent with every request, text or env:/file:."
-    )
-    transport: Literal["native", "httpx"] = Field(
-        default="native", description="`native` is fastest (HTTP/1.1); `httpx` has HTTP/2 and proxies."
-    )
-    ca_file: str | None = Field(default=None, min_length=1, description="PEM certificates to trust besides the usual.")
-    max_connections: int = Field(default=1000, ge=1, description="Connections at once.")
-    keepalive: Duration | None = Field(
-        default=None, description="How long an idle connection is kept; omitted: the transport's own choice."
-    )
-    max_connection_age: Duration = Field(default=300.0, description="Renew connections then, to follow DNS.")
-    inject_usage: bool = Field(default=True, description="Ask for token counts in streams, for accounting.")
-
-    @property
-    def out_of_service(self) -> str | None:
-        """Why it cannot be used: `OPENAI_API_KEY is not set`. None when it can."""
-        for value in (self.api_key, *self.headers.values()):
-            if isinstance(value, Secret) and not value.is_set:
-                return value.unset_reason
-        return None
-
-    @property
-    def dialects(self) -> frozenset[str]:
-        """The client dialects that it answers without translation."""
-        return _DIALECTS[self.provider]
-
-
-_DIALECTS = {
-    "openai": frozenset({"openai"}),
-    "azure": frozenset({"openai"}),
-    "anthropic": frozenset({"anthropic"}),
-    "mock": frozenset({"openai", "anthropic"}),
-}
-Weight = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-
-
-class Route(Section):
-    """What applications put in `model`, and where that goes. The most specific pattern wins."""
-
-    model: ModelPattern = Field(description="A name, or a glob such as `gpt-*` or `*`.")
-    target: Name | None = Field(default=None, description="The one target; or `split`.")
-    split: dict[Name, Weight] | None = Field(default=None, description="Targets and their weights; or `target`.")
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Targets and their weights, for `target` as for `split`; at least one is above 0."""
-        return dict(self.split) if self.split is not None else {str(self.target): 1.0}
 
 
 def _keys(value: Any) -> Any:
@@ -229,7 +173,14 @@ class Config(Section):
         description="Globs of further files with `keys`, `targets` and `routes`, from this file's directory.",
     )
     server: Server = Field(default=Server(), description="Listeners and bounds.")
+    store: StoreSetting = Field(
+        default=Store(), description="Where limits and budgets are counted: `memory`, or a Redis that all share."
+    )
+    on_store_failure: OnStoreFailure = Field(
+        default=OnStoreFailure(), description="What holds while the Redis does not answer."
+    )
     telemetry: Telemetry = Field(default=Telemetry(), description="Logs, traces, labels.")
+    webhooks: tuple[Webhook, ...] = Field(default=(), description="Whom to tell what happens.")
     required_tags: tuple[TagName, ...] = Field(
         default=(), description="Tags that every request must have, from its key or its header."
     )
@@ -238,6 +189,9 @@ class Config(Section):
     )
     targets: dict[Name, Target] = Field(default_factory=dict, description="Targets by name.")
     routes: tuple[Route, ...] = Field(default=(), description="Routes; the order does not matter.")
+    limits: tuple[Limit, ...] = Field(
+        default=(), description="Limits and budgets; all that match apply, the strictest decides."
+    )
 
     @property
     def is_open(self) -> bool:

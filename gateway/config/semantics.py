@@ -3,34 +3,34 @@
 Works on the merged values as far as they are sound, so that one mistake does not hide the others.
 """
 
-import re
-from collections.abc import Iterator, Mapping
-
 from pydantic_core import PydanticCustomError
 
-from gateway.config.document import Path, Value
+from gateway.config.document import Path
 from gateway.config.endpoints import Address, parse_address
 from gateway.config.faults import did_you_mean
+from gateway.config.limits_semantics import PriceKnown, check_limits
 from gateway.config.merge import Merged
+from gateway.config.routes_semantics import check_routes
 from gateway.config.secret import Reference
 from gateway.config.upstreams import check_targets
 
 _DEFAULT_ADDRESSES = {"listen": Address("127.0.0.1", 8080), "admin": Address("127.0.0.1", 8081)}
 
 
-def check(merged: Merged) -> None:
-    """Write into `merged` every error and warning that takes more than one setting to see."""
+def check(merged: Merged, price_known: PriceKnown | None = None) -> None:
+    """Write into `merged` every error and warning that takes more than one setting to see.
+
+    `price_known` is that of `check_limits`.
+    """
     listen, admin = _address(merged, "listen"), _address(merged, "admin")
     _check_listeners(merged, listen, admin)
     _check_default_route(merged)
     _check_keys(merged)
     check_targets(merged, listen)
-    _check_routes(merged)
-
-
-def canonical(pattern: str) -> str:
-    """One text for all globs that match the same names: `*?` and `?**` are both `?*`."""
-    return re.sub(r"[*?]+", lambda run: "?" * run[0].count("?") + "*" * ("*" in run[0]), pattern)
+    check_routes(merged)
+    check_limits(merged, price_known)
+    _check_store(merged)
+    _check_webhooks(merged)
 
 
 def _address(merged: Merged, name: str) -> Address | None:
@@ -58,7 +58,7 @@ def _check_listeners(merged: Merged, listen: Address | None, admin: Address | No
 
 def _check_default_route(merged: Merged) -> None:
     default = merged.section("server").get("default_route")
-    models = [str(route["model"]) for _, route in _routes(merged) if "model" in route]
+    models = [str(route["model"]) for _, route in merged.items("routes") if "model" in route]
     if isinstance(default, str) and default not in models:
         advice = did_you_mean(default, models) or "write the `model` of a route as it stands there"
         merged.fault(("server", "default_route"), f"there is no route `{default}`", advice)
@@ -78,58 +78,25 @@ def _check_keys(merged: Merged) -> None:
         if name == "open":
             merged.fault(("keys", index, "id"), "`open` is the name of callers without a key", "choose another id")
         if isinstance(name, str):
-            _once(merged, ids, name, ("keys", index, "id"), f"key `{name}` is given twice")
+            merged.once(ids, name, ("keys", index, "id"), f"key `{name}` is given twice")
         if isinstance(digest, str):
-            _once(merged, hashes, digest.lower(), ("keys", index, "hash"), "two keys have the same hash")
+            merged.once(hashes, digest.lower(), ("keys", index, "hash"), "two keys have the same hash")
 
 
-def _check_routes(merged: Merged) -> None:
-    if merged.values.get("routes", ()) == ():
-        merged.doubt(("routes",), "there are no routes: every request is answered 404", "add `routes`")
-    seen: dict[str, Path] = {}
-    for path, route in _routes(merged):
-        model = route.get("model")
-        if isinstance(model, str):
-            _once(merged, seen, canonical(model), (*path, "model"), f"route `{model}` is given twice")
-        if "target" in route and "split" in route:
-            merged.fault_at_key((*path, "split"), "`target` and `split` exclude each other", "keep one")
-        elif "target" not in route and "split" not in route:
-            merged.fault(path, "the route has neither `target` nor `split`", "add target: NAME")
-        target = route.get("target")
-        targets = merged.section("targets")
-        if isinstance(target, str) and target not in targets:
-            merged.fault((*path, "target"), f"there is no target `{target}`", _closest(target, targets))
-        _check_split(merged, (*path, "split"))
+def _check_store(merged: Merged) -> None:
+    store = merged.values.get("store")
+    redis = merged.section("store").get("redis")
+    if isinstance(store, dict) and "redis" not in store:
+        merged.fault(("store",), "`redis` is missing", "write redis: env:REDIS_URL, or `store: memory`")
+    if isinstance(redis, Reference) and not redis.problem and redis.value is None:
+        advice = "set it, or write `store: memory`"
+        merged.fault(("store", "redis"), f"{redis} is not set: limits would count nothing", advice)
 
 
-def _check_split(merged: Merged, path: Path) -> None:
-    split, targets = merged.section(*path), merged.section("targets")
-    for name in split:
-        if name not in targets:
-            merged.fault_at_key((*path, name), f"there is no target `{name}`", _closest(name, targets))
-    if isinstance(merged.section(*path[:-1]).get("split"), dict) and not any(split.values()):
-        merged.fault(path, "the weights of `split` add up to 0", "give one target more than 0")
-    providers = {merged.section("targets", name).get("provider") for name in split}
-    if "anthropic" in providers and providers & {"openai", "azure"}:
-        message = "`split` mixes dialects: a request in one is answered 400 by a target of the other"
-        merged.doubt(path, message, "split between targets of one dialect")
-
-
-def _closest(name: str, known: Mapping[str, Value]) -> str:
-    return did_you_mean(name, known) or "define it in `targets`"
-
-
-def _once(merged: Merged, seen: dict[str, Path], name: str, path: Path, message: str) -> None:
-    if name not in seen:
-        seen[name] = path
-        return
-    first = merged.place(seen[name])
-    merged.fault(path, message, f"first at {first.file}:{first.line}; keep one")
-
-
-def _routes(merged: Merged) -> Iterator[tuple[Path, Mapping[str, Value]]]:
-    """The routes that are mappings, each with its path."""
-    routes = merged.values.get("routes")
-    for index, route in enumerate(routes if isinstance(routes, tuple) else ()):
-        if isinstance(route, dict):
-            yield ("routes", index), route
+def _check_webhooks(merged: Merged) -> None:
+    for path, webhook in merged.items("webhooks"):
+        secrets = {(*path, "url"): webhook.get("url")}
+        secrets |= {(*path, "headers", name): value for name, value in merged.section(*path, "headers").items()}
+        for place, secret in secrets.items():
+            if isinstance(secret, Reference) and not secret.problem and secret.value is None:
+                merged.doubt(place, f"{secret} is not set: this webhook is told nothing", "set it")

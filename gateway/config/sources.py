@@ -20,6 +20,9 @@ MAX_DOCUMENT = 4 * 1024 * 1024
 MAX_FILE = 1024 * 1024
 SECRET_POSITIONS = (
     ("server", "admin_token"),
+    ("store", "redis"),
+    ("webhooks", "*", "url"),
+    ("webhooks", "*", "headers", "*"),
     ("telemetry", "traces", "otlp"),
     ("telemetry", "traces", "headers", "*"),
     ("targets", "*", "api_key"),
@@ -29,6 +32,7 @@ SECRET_POSITIONS = (
 CA_POSITION = ("targets", "*", "ca_file")
 Values = dict[str, Value]
 Signature = tuple[str | int, ...]
+Position = tuple[str | int, ...]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -158,20 +162,24 @@ def beside(document: str, name: str) -> str:
     return str(Path(document).parent / name)
 
 
-def at(
-    values: Value, position: tuple[str, ...], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Values]]:
-    """The paths at which there is a value at `position` (`*` is any key), each with the mapping that holds it."""
+def at(values: Value, position: tuple[str, ...], path: Position = ()) -> Iterator[tuple[Position, str, Values]]:
+    """The paths at which there is a value at `position` (`*` is any key, or any item of a list).
+
+    Each comes with its last key and the mapping that holds it.
+    """
+    head, *rest = position
+    if isinstance(values, tuple) and head == "*" and rest:
+        for index, item in enumerate(values):
+            yield from at(item, tuple(rest), (*path, index))
     if not isinstance(values, dict):
         return
-    head, *rest = position
     for key in list(values) if head == "*" else [head]:
         if key not in values:
             continue
         if rest:
             yield from at(values[key], tuple(rest), (*path, key))
         else:
-            yield (*path, key), values
+            yield (*path, key), key, values
 
 
 def resolve(text: str, document: str, sources: Sources) -> Reference:
@@ -226,8 +234,8 @@ def _read_file(name: str, limit: int) -> bytes | str:
 
 def _references(document: Document) -> Iterator[str]:
     for position in SECRET_POSITIONS:
-        for path, values in at(document.values, position):
-            text = values[path[-1]]
+        for _, key, values in at(document.values, position):
+            text = values[key]
             if isinstance(text, str) and is_reference(text):
                 yield text
 
@@ -241,8 +249,8 @@ def _files(document: Document) -> Iterator[str]:
     for text in _references(document):
         if text.startswith("file:"):
             yield beside(document.name, text.removeprefix("file:"))
-    for path, values in at(document.values, CA_POSITION):
-        name = values[path[-1]]
+    for _, key, values in at(document.values, CA_POSITION):
+        name = values[key]
         if isinstance(name, str) and name:
             yield beside(document.name, name)
 

@@ -1,43 +1,92 @@
 """Keys that no section has: a slip of the pen, a key of another section, or one that a later version brings."""
 
 from collections.abc import Mapping
+from itertools import takewhile
 
 from pydantic import BaseModel
 
 from gateway.config.document import Path
 from gateway.config.faults import Fault, Place, did_you_mean, error
-from gateway.config.schema import Config, Key, Route, Server, Target, Telemetry, Timeouts, Traces
+from gateway.config.schema import (
+    Breaker,
+    Config,
+    Fallback,
+    Hedge,
+    Key,
+    Limit,
+    Match,
+    OnStoreFailure,
+    Overload,
+    Pressure,
+    Price,
+    Queue,
+    Retry,
+    Route,
+    Server,
+    Shadow,
+    Store,
+    Target,
+    Telemetry,
+    Tier,
+    TierConditions,
+    Timeouts,
+    Traces,
+    Webhook,
+)
 
 SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): Config,
     ("server",): Server,
+    ("server", "overload"): Overload,
+    ("store",): Store,
+    ("on_store_failure",): OnStoreFailure,
     ("telemetry",): Telemetry,
     ("telemetry", "traces"): Traces,
     ("keys", "*"): Key,
     ("targets", "*"): Target,
     ("targets", "*", "timeouts"): Timeouts,
+    ("targets", "*", "price"): Price,
+    ("targets", "*", "queue"): Queue,
+    ("targets", "*", "breaker"): Breaker,
+    ("limits", "*"): Limit,
+    ("limits", "*", "match"): Match,
+    ("limits", "*", "pressure", "*"): Pressure,
     ("routes", "*"): Route,
+    ("routes", "*", "retry"): Retry,
+    ("routes", "*", "fallback", "*"): Fallback,
+    ("routes", "*", "hedge"): Hedge,
+    ("routes", "*", "shadow"): Shadow,
+    ("routes", "*", "tiers", "*"): Tier,
+    ("routes", "*", "tiers", "*", "when"): TierConditions,
+    ("webhooks", "*"): Webhook,
 }
 """Every section by its position; `*` is a name or an item."""
 
 LATER: Mapping[type[BaseModel], frozenset[str]] = {
     Config: frozenset({
-        "store", "on_store_failure", "limits", "budgets", "cache", "webhooks", "prices", "pools", "prompts", "guards",
-        "semantic", "policies", "rollouts",
+        "cache", "prices", "pools", "prompts", "guards", "semantic", "policies", "rollouts",
     }),
-    Server: frozenset({"overload", "console", "tls"}),
+    Server: frozenset({"console", "tls"}),
     Telemetry: frozenset({"metrics", "audit"}),
-    Key: frozenset({"priority", "limits", "budget", "budgets", "tier", "tiers"}),
-    Target: frozenset({
-        "price", "max_inflight", "breaker", "pool", "pools", "weight", "region", "limits", "retry", "health",
-        "priority", "tokens", "quota",
-    }),
+    Target: frozenset({"region", "health"}),
     Route: frozenset({
-        "sticky", "shadow", "retry", "fallback", "rollout", "cache", "priority", "pool", "balance", "tiers", "limits",
-        "budget", "budgets", "guards", "translate", "prompt", "timeouts", "max_inflight", "classification", "judge",
+        "rollout", "cache", "guards", "translate", "prompt", "timeouts", "classification", "judge",
     }),
 }  # fmt: skip
 """Keys that are planned, so that nobody looks for a spelling mistake in them."""
+
+
+_IN_LIMITS = "write it in an entry of `limits`, with `match` or `per`"
+_ELSEWHERE = {
+    "limits": "`limits` stands at the top of the file; an entry has `match` or `per`",
+    "budget": _IN_LIMITS,
+    "budgets": _IN_LIMITS,
+    "quota": _IN_LIMITS,
+    "tokens": _IN_LIMITS,
+    "requests": _IN_LIMITS,
+    "weight": "weights stand in `split` of a route",
+}
+"""What people write where it is needed, while it stands in another section."""
 
 
 def section_at(path: Path) -> type[BaseModel] | None:
@@ -62,7 +111,18 @@ def unknown_key(place: Place, path: Path) -> Fault:
         return error(place, f"`{name}` is not yet known to this version", "remove it for now")
     if advice := did_you_mean(name, keys_of(section)):
         return error(place, f"unknown key `{name}`", advice)
-    homes = [".".join(position) for position, other in SECTIONS.items() if position and name in keys_of(other)]
-    if homes:
-        return error(place, f"unknown key `{name}`", f"it belongs in `{homes[0]}`")
+    if place_of := _ELSEWHERE.get(name):
+        return error(place, f"unknown key `{name}`", place_of)
+    if homes := _homes(path, name):
+        return error(place, f"unknown key `{name}`", f"it belongs in {' or '.join(homes)}")
     return error(place, f"unknown key `{name}`", f"known here: {', '.join(sorted(keys_of(section)))}")
+
+
+def _homes(path: Path, name: str) -> list[str]:
+    """The sections that have the key `name`, those nearest to `path`."""
+    near: dict[int, list[str]] = {}
+    for position, section in SECTIONS.items():
+        if position and name in keys_of(section):
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(position, path, strict=False)))
+            near.setdefault(shared, []).append(f"`{'.'.join(position)}`")
+    return near[max(near)][:3] if near else []

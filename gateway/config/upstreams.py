@@ -12,7 +12,8 @@ from gateway.config.endpoints import Address, is_loopback, looks_secret, parse_u
 from gateway.config.faults import Place, warning
 from gateway.config.merge import Merged
 from gateway.config.secret import Reference
-from gateway.config.units import UnitError, parse_duration
+from gateway.config.targets import Breaker
+from gateway.config.units import UnitError, parse_duration, show_duration
 
 _BASE_URLS = {
     "openai": "https://api.openai.com/v1, or where the server is",
@@ -32,6 +33,8 @@ def check_targets(merged: Merged, listen: Address | None) -> None:
         _check_url(merged, path, target, listen)
         _check_headers(merged, path)
         _check_timeouts(merged, path)
+        _check_price(merged, path, target)
+        _check_bounds(merged, path, target)
     _check_unset(merged)
 
 
@@ -117,6 +120,33 @@ def _check_timeouts(merged: Merged, path: Path) -> None:
                 )
     except UnitError:
         return
+
+
+def _check_price(merged: Merged, path: Path, target: Mapping[str, Value]) -> None:
+    price, place = target.get("price"), (*path, "price")
+    if not isinstance(price, dict):
+        return
+    if not price:
+        merged.fault(place, "`price` has no price", "write {input: $2.00, output: $8.00}")
+    for one, other in (("input", "output"), ("output", "input")):
+        if one in price and other not in price:
+            message = f"`price` has no `{other}`: those tokens count as free"
+            merged.doubt(place, message, f"add {other}: $8.00, or {other}: $0 if it is so")
+
+
+def _check_bounds(merged: Merged, path: Path, target: Mapping[str, Value]) -> None:
+    if isinstance(target.get("queue"), dict) and "max_inflight" not in target:
+        merged.doubt((*path, "queue"), "`queue` means nothing without `max_inflight`", "add max_inflight: 200")
+    breaker = merged.section(*path, "breaker")
+    try:
+        open_for_s = parse_duration(breaker.get("open_for", show_duration(Breaker().open_for)))
+        longest_s = parse_duration(breaker.get("max_open_for", show_duration(Breaker().max_open_for)))
+    except UnitError:
+        return
+    if open_for_s > longest_s:
+        name = "open_for" if "open_for" in breaker else "max_open_for"
+        message = f"`open_for` is longer than `max_open_for`, {show_duration(longest_s)}"
+        merged.fault((*path, "breaker", name), message, "shorten it, or lengthen `max_open_for`")
 
 
 def _check_unset(merged: Merged) -> None:

@@ -70,6 +70,7 @@ _EXPECTED: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
     "less_than_equal": lambda context: (f"at most {context['le']:g}", ""),
     "string_too_short": lambda _: ("something", "give it a value, or remove the line"),
     "string_too_long": lambda context: (f"shorter than {context['max_length'] + 1} characters", ""),
+    "too_short": lambda context: (f"a list of at least {context['min_length']} item", ""),
     "too_long": lambda context: (f"at most {context['max_length']} items", ""),
     "string_pattern_mismatch": lambda _: ("a version such as 2024-10-21", ""),
 }
@@ -116,4 +117,10 @@ def _missing_advice(path: Path) -> str:
         "hash": "`gateway keys new ID` prints one",
         "id": "give the key a name",
         "model": "write the name that applications ask for, or a glob",
+        "name": "give the limit a name, for errors and metrics",
+        "at": "write from which share of the budget on, such as at: 80%",
+        "to": "name a target",
+        "target": "name a target",
+        "when": "write when: {max_prompt_bytes: 2KiB, tools: false}",
+        "url": "write https://host/path, or env:NAME",
     }.get(str(path[-1]), "")

@@ -32,6 +32,14 @@ def test_check_of_a_broken_file_shows_every_fault_and_exits_1(tmp_path: Path) ->
     assert len(out.getvalue().splitlines()) == 2
 
 
+def test_check_refuses_a_budget_over_a_price_that_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SOUND + "limits: [{name: b, budget: $1/day}]\n")
+    out = io.StringIO()
+    assert check(tmp_path / "a.yaml", {}, out, lambda provider, model, base_url: False) == 1
+    assert "budget `b` applies to `a`, and the price of `demo` is not known" in out.getvalue()
+    assert check(tmp_path / "a.yaml", {}, out, lambda provider, model, base_url: True) == 0
+
+
 def test_a_new_key_is_announced_with_a_line_that_can_be_pasted() -> None:
     out = io.StringIO()
     assert announce_key("checkout", out) == 0
@@ -49,6 +57,9 @@ def test_the_schema_shows_defaults_as_they_would_be_written() -> None:
     assert server["listen"]["default"] == "127.0.0.1:8080"
     assert "default" not in server["admin_token"]
     assert described["$id"].startswith("urn:")
+    assert described["$defs"]["Retry"]["properties"]["budget"]["default"] == "20%"
+    assert described["$defs"]["Hedge"]["properties"]["after"]["default"] == "p95"
+    assert described["properties"]["store"]["default"] == "memory"
     json.dumps(described)
 
 

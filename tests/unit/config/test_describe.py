@@ -49,7 +49,11 @@ def test_an_open_gateway_says_so() -> None:
 
 
 def test_routes_are_shown_with_their_shares() -> None:
-    assert describe.routes(loaded().config) == [
+    shown = [
+        {key: route[key] for key in ("model", "split", "shares", "in_service")}
+        for route in describe.routes(loaded().config)
+    ]
+    assert shown == [
         {
             "model": "demo",
             "split": {"one": 1.0, "two": 3.0},
@@ -69,3 +73,50 @@ def test_targets_are_shown_with_the_reason_for_being_out_of_service() -> None:
         "ONE is not set",
     )
     assert (two["name"], two["api_key"], two["in_service"], two["tags"]) == ("two", None, True, {"region": "eu"})
+
+
+RULES = """\
+apiVersion: gateway/v1
+store: {redis: env:REDIS_URL}
+webhooks: [{url: https://hooks.example.com/canary}, {url: env:HOOK}]
+targets:
+  a: {provider: mock, price: {input: $2, request: $0.001}, max_inflight: 5, breaker: off}
+  b: {provider: mock}
+routes:
+  - {model: demo, pool: [a, b], balance: cheapest, retry: {}, fallback: [b], hedge: {after: 1s}, sticky: [header:X-A]}
+limits:
+  - {name: all, requests: 1.5M/h, budget: "$1,000/month", alert_at: [50%], match: {route: demo}}
+"""
+
+
+def rules() -> Loaded:
+    """A configuration of limits and resilience."""
+    return load(Sources.of_text(RULES, {"REDIS_URL": "redis://:canary@h", "HOOK": "https://h/canary"}))
+
+
+def test_limits_and_their_store_are_shown_in_the_words_of_the_file() -> None:
+    """F114: neither the Redis' password nor a webhook's path."""
+    shown = describe.snapshot(rules())
+    assert "canary" not in json.dumps(shown)
+    config = shown["config"]
+    assert config["store"] == {"redis": "env:REDIS_URL", "timeout": "50ms", "prefix": "gw"}
+    assert [webhook["url"] for webhook in config["webhooks"]] == ["https://hooks.example.com/***", "env:HOOK"]
+    limit = config["limits"][0]
+    assert (limit["requests"], limit["budget"], limit["alert_at"]) == ("1500k/h", "$1,000.00/month", ["50%"])
+    assert config["targets"]["a"]["breaker"] == "off"
+    assert describe.snapshot(loaded())["config"]["store"] == "memory"
+
+
+def test_routes_are_shown_with_what_is_tried_when_a_target_fails() -> None:
+    route = describe.routes(rules().config)[0]
+    assert (route["shares"], route["balance"], route["sticky"]) == ({"a": 0.5, "b": 0.5}, "cheapest", ["header:x-a"])
+    assert route["retry"]["budget"] == "20%"
+    assert route["hedge"] == {"after": "1s", "max": "10%"}
+    assert [fallback["to"] for fallback in route["fallback"]] == ["b"]
+
+
+def test_targets_are_shown_with_their_bounds_and_price() -> None:
+    one, two = describe.targets(rules().config)
+    assert (one["price"]["input"], one["price"]["output"], one["price"]["request"]) == ("$2.00", None, "$0.001")
+    assert (one["max_inflight"], one["queue"], one["breaker"]) == (5, {"size": 100, "wait": "1s"}, "off")
+    assert (two["price"], two["breaker"]["open_for"], two["timeouts"]["connect"]) == (None, "30s", "5s")

@@ -1,6 +1,6 @@
 """Included files and inherited targets."""
 
-from gateway.config.document import parse
+from gateway.config.document import Path, parse
 from gateway.config.faults import Place
 from gateway.config.merge import Merged, merge
 
@@ -29,11 +29,12 @@ def test_keys_targets_and_routes_of_included_files_are_added() -> None:
 
 
 def test_an_included_file_holds_nothing_else() -> None:
-    assert faults("", "server: {drain: 1s}\nlimits: []\nrotes: []\napiVersion: gateway/v2\n") == [
+    assert faults("", "server: {drain: 1s}\nlimits: []\nrotes: []\nprompts: {}\napiVersion: gateway/v2\n") == [
         "1.yaml:1:1: `server` in an included file (only keys, targets and routes may be here)",
-        "1.yaml:2:1: `limits` is not yet known to this version (remove it for now)",
+        "1.yaml:2:1: `limits` in an included file (only keys, targets and routes may be here)",
         "1.yaml:3:1: `rotes` in an included file (only keys, targets and routes may be here)",
-        "1.yaml:4:13: `apiVersion` must be gateway/v1",
+        "1.yaml:4:1: `prompts` is not yet known to this version (remove it for now)",
+        "1.yaml:5:13: `apiVersion` must be gateway/v1",
     ]
 
 
@@ -120,3 +121,19 @@ def test_a_section_that_is_no_mapping_reads_as_an_empty_one() -> None:
     assert found.section("a", 0) == {}
     assert found.section("a") == {}
     assert found.section("x", "y") == {}
+
+
+def test_items_of_a_list_come_with_their_paths() -> None:
+    found = merged("routes: [{tiers: [{to: a}, 5]}, x, {model: b}]\n")
+    assert [path for path, _ in found.items("routes")] == [("routes", 0), ("routes", 2)]
+    assert list(found.items("routes", 0, "tiers")) == [(("routes", 0, "tiers", 0), {"to": "a"})]
+    assert list(found.items("nothing")) == list(found.items("routes", 2, "model")) == []
+
+
+def test_what_is_given_twice_is_reported_with_its_first_place() -> None:
+    found, seen = merged("limits:\n  - {name: a}\n  - {name: a}\n"), dict[str, Path]()
+    for path, limit in found.items("limits"):
+        found.once(seen, str(limit["name"]), (*path, "name"), "limit `a` is given twice")
+    assert [str(fault) for fault in found.faults] == [
+        "0.yaml:3:12: limit `a` is given twice (first at 0.yaml:2; keep one)"
+    ]

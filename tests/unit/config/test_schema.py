@@ -10,18 +10,35 @@ from pydantic import ValidationError
 
 from gateway.config.commands import schema
 from gateway.config.load import Sources, load
-from gateway.config.schema import Config, Key, Route, Target, Timeouts
+from gateway.config.schema import Config, Key, Timeouts
+from gateway.config.units import Budget
 
 DOCS = Path(__file__).parents[3] / "docs" / "configuration.md"
 TITLES = {
     "the file": "",
     "server": "Server",
+    "server.overload": "Overload",
+    "store": "Store",
+    "on_store_failure": "OnStoreFailure",
     "telemetry": "Telemetry",
     "telemetry.traces": "Traces",
     "keys[]": "Key",
     "targets.NAME": "Target",
     "targets.NAME.timeouts": "Timeouts",
+    "targets.NAME.price": "Price",
+    "targets.NAME.queue": "Queue",
+    "targets.NAME.breaker": "Breaker",
     "routes[]": "Route",
+    "routes[].retry": "Retry",
+    "routes[].fallback[]": "Fallback",
+    "routes[].hedge": "Hedge",
+    "routes[].shadow": "Shadow",
+    "routes[].tiers[]": "Tier",
+    "routes[].tiers[].when": "TierConditions",
+    "limits[]": "Limit",
+    "limits[].match": "Match",
+    "limits[].pressure[]": "Pressure",
+    "webhooks[]": "Webhook",
 }
 MINIMAL: dict[str, Any] = {"apiVersion": "gateway/v1"}
 
@@ -55,7 +72,8 @@ def test_the_reference_has_every_setting_with_its_default_and_no_other() -> None
 
 def test_the_example_in_the_documentation_loads() -> None:
     example = DOCS.read_text().split("## An example")[1].split("```yaml\n")[1].split("```")[0]
-    loaded = load(Sources.of_text(example, {"GATEWAY_ADMIN_TOKEN": "a", "AZURE_KEY": "b"}))
+    environ = {"GATEWAY_ADMIN_TOKEN": "a", "AZURE_KEY": "b", "OPENAI_API_KEY": "c", "REDIS_URL": "redis://h"}
+    loaded = load(Sources.of_text(example, environ))
     assert loaded.config.targets["gpt-next"].timeouts.total == 300.0
     assert loaded.config.keys is not None
     assert loaded.config.keys[0].tags == {"service": "checkout", "costCenter": "42"}
@@ -84,43 +102,34 @@ def test_keys_left_empty_do_not_open_the_gateway(keys: object) -> None:
         Config.model_validate(MINIMAL | {"keys": keys})
 
 
+def test_every_section_of_the_file_is_in_the_reference() -> None:
+    assert set(TITLES.values()) - {""} == set(schema()["$defs"])
+
+
+def test_the_example_has_limits_and_fallbacks() -> None:
+    example = DOCS.read_text().split("## An example")[1].split("```yaml\n")[1].split("```")[0]
+    environ = {"GATEWAY_ADMIN_TOKEN": "a", "AZURE_KEY": "b", "OPENAI_API_KEY": "c", "REDIS_URL": "redis://h"}
+    config = load(Sources.of_text(example, environ)).config
+    assert [limit.name for limit in config.limits] == ["per-key", "team-day"]
+    assert config.limits[1].budget == Budget(200 * 10**9, "day")
+    assert [step.downgrade_to for step in config.limits[1].pressure] == ["small", None]
+    assert [fallback.to for fallback in config.routes[0].fallback] == ["payg", "small"]
+    assert config.store.kind == "redis"
+
+
+def test_limits_have_defaults_that_do_no_harm() -> None:
+    config = Config.model_validate(MINIMAL)
+    assert (config.store.kind, config.limits, config.webhooks) == ("memory", (), ())
+    failure = config.on_store_failure
+    assert (failure.rate_limits, failure.budgets, failure.cache, failure.share) == ("local", "closed", "bypass", 1.0)
+    overload = config.server.overload
+    assert (overload.loop_lag, overload.max_rss, overload.reserve_high) == (0.25, None, 0.2)
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     config = Config.model_validate(MINIMAL)
     with pytest.raises(ValidationError, match="frozen"):
         config.environment = "prod"
-
-
-def test_a_target_without_its_secret_is_out_of_service() -> None:
-    text = """\
-apiVersion: gateway/v1
-targets:
-  a: {provider: openai, base_url: https://h/v1, api_key: env:UNSET}
-  b: {provider: openai, base_url: https://h/v1, headers: {x-token: env:UNSET, x-team: t}}
-  c: {provider: openai, base_url: https://h/v1, api_key: env:SET}
-  d: {provider: mock}
-"""
-    targets = load(Sources.of_text(text, {"SET": "value"})).config.targets
-    assert {name: target.out_of_service for name, target in targets.items()} == {
-        "a": "UNSET is not set",
-        "b": "UNSET is not set",
-        "c": None,
-        "d": None,
-    }
-
-
-def test_targets_know_the_dialects_that_they_answer() -> None:
-    dialects = {
-        provider: Target.model_validate({"provider": provider}).dialects
-        for provider in ("openai", "azure", "anthropic", "mock")
-    }
-    assert dialects["openai"] == dialects["azure"] == {"openai"}
-    assert dialects["anthropic"] == {"anthropic"}
-    assert dialects["mock"] == {"openai", "anthropic"}
-
-
-def test_a_route_has_weights_however_it_was_written() -> None:
-    assert Route.model_validate({"model": "a", "target": "t"}).weights == {"t": 1.0}
-    assert Route.model_validate({"model": "a", "split": {"t": 95, "u": 0.5}}).weights == {"t": 95.0, "u": 0.5}
 
 
 def test_a_key_may_ask_for_every_model_unless_told_otherwise() -> None:

@@ -5,7 +5,7 @@ import pytest
 from gateway.config.document import parse
 from gateway.config.merge import merge
 from gateway.config.secret import Reference
-from gateway.config.semantics import canonical, check
+from gateway.config.semantics import check
 
 BASE = "targets: {a: {provider: mock}, b: {provider: mock}}\nroutes: [{model: demo, target: a}]\n"
 
@@ -58,37 +58,35 @@ def test_an_empty_list_of_keys_is_doubtful() -> None:
     assert found(BASE + "keys: []\n") == ["warning: the list of keys is empty: nobody may call (add a key)"]
 
 
-def test_no_routes_are_doubtful() -> None:
-    assert found("targets: {a: {provider: mock}}\n") == [
-        "warning: there are no routes: every request is answered 404 (add `routes`)"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "is_same"),
-    [("a", "a", True), ("a*", "a**", True), ("?*", "*?", True), ("a*", "a?", False), ("a*b*", "a*b", False)],
-)
-def test_patterns_that_match_the_same_names_are_the_same_route(first: str, second: str, is_same: bool) -> None:
-    assert (canonical(first) == canonical(second)) is is_same
-
-
-def test_a_split_between_dialects_is_doubtful() -> None:
-    text = """\
-targets:
-  a: {provider: azure, base_url: https://h}
-  b: {provider: anthropic, base_url: https://h}
-  c: {provider: mock}
-routes:
-  - {model: x, split: {a: 1, b: 1}}
-  - {model: y, split: {a: 1, c: 1}}
-"""
-    assert found(text) == [
-        "warning: `split` mixes dialects: a request in one is answered 400 by a target of the other"
-        " (split between targets of one dialect)"
-    ]
-
-
 def test_broken_parts_do_not_stop_the_check() -> None:
     assert found("server: 5\nkeys: 5\ntargets: 5\nroutes: [5, {model: [a], target: [b], split: 7}]\n") == [
         "`target` and `split` exclude each other (keep one)"
+    ]
+    assert found(BASE + "store: 5\nwebhooks: [5, {headers: 5}]\nlimits: 5\non_store_failure: 5\n") == []
+
+
+def test_a_redis_that_is_not_set_is_an_error() -> None:
+    """A gateway with limits does not run silently without its store."""
+    merged = merge([parse("f", (BASE + "store: {redis: env:X}\n").encode())])
+    merged.values["store"] = {"redis": Reference("env:X", None)}
+    check(merged)
+    assert [(fault.severity, fault.message) for fault in merged.faults] == [
+        ("error", "env:X is not set: limits would count nothing")
+    ]
+
+
+def test_a_store_is_memory_or_has_a_redis() -> None:
+    assert found(BASE + "store: memory\n") == []
+    assert found(BASE + "store: {prefix: a}\n") == [
+        "`redis` is missing (write redis: env:REDIS_URL, or `store: memory`)"
+    ]
+
+
+def test_a_webhook_that_is_not_set_is_doubtful() -> None:
+    merged = merge([parse("f", (BASE + "webhooks: [{url: env:X, headers: {x-a: env:Y}}]\n").encode())])
+    merged.values["webhooks"] = ({"url": Reference("env:X", None), "headers": {"x-a": Reference("env:Y", None)}},)
+    check(merged)
+    assert [(fault.severity, fault.message) for fault in merged.faults] == [
+        ("warning", "env:X is not set: this webhook is told nothing"),
+        ("warning", "env:Y is not set: this webhook is told nothing"),
     ]

@@ -133,10 +133,20 @@ def test_a_pattern_that_makes_no_sense_matches_nothing() -> None:
 
 def test_positions_are_found_at_any_name() -> None:
     values = parse("a", b"targets: {x: {api_key: 1}, y: 5, z: {api_key: 2}}\n").values
-    assert [path for path, _ in at(values, ("targets", "*", "api_key"))] == [
-        ("targets", "x", "api_key"),
-        ("targets", "z", "api_key"),
+    assert [(path, key) for path, key, _ in at(values, ("targets", "*", "api_key"))] == [
+        (("targets", "x", "api_key"), "api_key"),
+        (("targets", "z", "api_key"), "api_key"),
     ]
+
+
+def test_positions_are_found_in_every_item_of_a_list() -> None:
+    values = parse("a", b"webhooks: [{url: 1}, 5, {headers: {x: 2, y: 3}}]\n").values
+    assert [path for path, _, _ in at(values, ("webhooks", "*", "url"))] == [("webhooks", 0, "url")]
+    assert [path for path, _, _ in at(values, ("webhooks", "*", "headers", "*"))] == [
+        ("webhooks", 2, "headers", "x"),
+        ("webhooks", 2, "headers", "y"),
+    ]
+    assert list(at(values, ("webhooks", "*"))) == []
 
 
 @pytest.mark.parametrize(

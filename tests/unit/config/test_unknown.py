@@ -17,10 +17,14 @@ HERE = Place("a.yaml", 1, 1)
         (("targets", "a", "basurl"), "unknown key `basurl` (did you mean `base_url`?)"),
         (("drain",), "unknown key `drain` (it belongs in `server`)"),
         (("targets", "a", "listen"), "unknown key `listen` (it belongs in `server`)"),
-        (("limits",), "`limits` is not yet known to this version (remove it for now)"),
-        (("targets", "a", "breaker"), "`breaker` is not yet known to this version (remove it for now)"),
-        (("routes", 0, "sticky"), "`sticky` is not yet known to this version (remove it for now)"),
-        (("routes", 0, "xyz"), "unknown key `xyz` (known here: model, split, target)"),
+        (("cache",), "`cache` is not yet known to this version (remove it for now)"),
+        (("targets", "a", "health"), "`health` is not yet known to this version (remove it for now)"),
+        (("routes", 0, "rollout"), "`rollout` is not yet known to this version (remove it for now)"),
+        (("routes", 0, "retry", "xyz"), "unknown key `xyz` (known here: attempts, budget, max_wait, when)"),
+        (("keys", 0, "budget"), "unknown key `budget` (write it in an entry of `limits`, with `match` or `per`)"),
+        (("limits", 0, "pressure", 0, "downgrade"), "unknown key `downgrade` (did you mean `downgrade_to`?)"),
+        (("routes", 0, "max_inflight"), "unknown key `max_inflight` (it belongs in `server` or `targets.*`)"),
+        (("routes", 0, "fallback", 0, "sample"), "unknown key `sample` (it belongs in `routes.*.shadow`)"),
     ],
 )
 def test_an_unknown_key_gets_the_advice_that_fits(path: Path, text: str) -> None:

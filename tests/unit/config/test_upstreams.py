@@ -27,6 +27,8 @@ def target(settings: str) -> list[str]:
     "settings",
     [
         "provider: mock",
+        "provider: mock, price: {input: $2, output: $0}, max_inflight: 5, queue: {size: 0}, breaker: off",
+        "provider: mock, price: {request: $0.01}, breaker: {open_for: 1m}, context_window: 128000",
         "provider: openai, base_url: https://api.openai.com/v1, api_key: env:SET",
         "provider: openai, base_url: http://127.0.0.1:8000/v1, api_key: env:SET",
         "provider: openai, base_url: https://h/v1beta/openai",
@@ -70,6 +72,20 @@ def test_ordinary_targets_raise_no_doubt(settings: str) -> None:
         (
             "provider: mock, timeouts: {idle: 1h}",
             "warning: `idle` is longer than `total`, and never reached (shorten it, or lengthen `total` (10m))",
+        ),
+        (
+            "provider: mock, price: {input: $2}",
+            "warning: `price` has no `output`: those tokens count as free"
+            " (add output: $8.00, or output: $0 if it is so)",
+        ),
+        ("provider: mock, price: {}", "`price` has no price (write {input: $2.00, output: $8.00})"),
+        (
+            "provider: mock, queue: {size: 5}",
+            "warning: `queue` means nothing without `max_inflight` (add max_inflight: 200)",
+        ),
+        (
+            "provider: mock, breaker: {open_for: 6m}",
+            "`open_for` is longer than `max_open_for`, 5m (shorten it, or lengthen `max_open_for`)",
         ),
         (
             "provider: mock, model: two words",

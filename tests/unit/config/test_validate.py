@@ -1,6 +1,6 @@
 """Complaints of the schema, in our words."""
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.document import Value, parse
@@ -16,7 +16,11 @@ SCALARS = st.one_of(
     st.integers(-1, 2**70),
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from(
-        [*KEYS, "", "30s", "1MiB", "5%", "mock", "openai", "azure", "anthropic", "https://h/v1", "env:A", "*"]
+        [
+            *KEYS,
+            *("", "30s", "1MiB", "5%", "mock", "openai", "azure", "anthropic", "https://h/v1", "env:A", "*"),
+            *("600/min", "$5/day", "$2.00", "memory", "off", "tag.a", "429", "header:a", "high", "p95"),
+        ]
     ),
     st.text(max_size=5),
 )
@@ -53,6 +57,35 @@ def test_whatever_a_file_holds_gives_faults_and_no_crash(values: dict[str, Value
     text = "".join(f"{key}: {yaml_of(value)}\n" for key, value in values.items())
     try:
         loaded = load(Sources.of_text(text))
+    except ConfigError as reason:
+        assert any(fault.severity == "error" for fault in reason.faults)
+        assert all(fault.line > 0 for fault in reason.faults)
+    else:
+        assert loaded.revision
+
+
+def shaped(position: tuple[str, ...]) -> st.SearchStrategy[Value]:
+    """Values in the shape of the section at `position`, with some of another shape anywhere."""
+    keys: dict[str, st.SearchStrategy[Value]] = {key: SCALARS for key in keys_of(SECTIONS[position])}
+    for below in SECTIONS:
+        if below[: len(position)] != position or len(below) == len(position):
+            continue
+        if len(below) == len(position) + 1:
+            keys[below[-1]] = shaped(below) | SCALARS
+        elif len(below) == len(position) + 2 and below[-1] == "*":
+            many = st.lists(shaped(below) | SCALARS, max_size=3).map(tuple)
+            named = st.dictionaries(st.sampled_from("abm"), shaped(below), max_size=3)
+            keys[below[-2]] = named if below[-2] == "targets" else many
+    return st.fixed_dictionaries({}, optional=keys)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(shaped(()))
+def test_whatever_stands_where_something_belongs_gives_faults_and_no_crash(values: dict[str, Value]) -> None:
+    """F76."""
+    text = "".join(f"{key}: {yaml_of(value)}\n" for key, value in values.items())
+    try:
+        loaded = load(Sources.of_text(text, {"A": "redis://h"}), lambda provider, model, base_url: model == "a")
     except ConfigError as reason:
         assert any(fault.severity == "error" for fault in reason.faults)
         assert all(fault.line > 0 for fault in reason.faults)
