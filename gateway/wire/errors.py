@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.core.errors import GatewayError, Headers, MethodNotAllowed, RequestTimeout, UpstreamReplyError
+from gateway.core.errors import (
+    BudgetExceeded,
+    GatewayError,
+    Headers,
+    MethodNotAllowed,
+    Refused,
+    RequestTimeout,
+    UpstreamReplyError,
+)
 from gateway.core.exchange import Dialect
 
 _DEFAULT_RETRY_AFTER_S = 1.0
@@ -94,9 +102,11 @@ def error_body(dialect: Dialect, error: GatewayError, request_id: str) -> bytes:
         kind = _ANTHROPIC_TYPES.get(error.status)
         if kind is None:
             kind = "api_error" if error.status >= 500 else "invalid_request_error"
-        return msgspec.json.encode(
-            {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
-        )
+        said: dict[str, Any] = {"type": kind, "message": error.message}
+        if isinstance(error, BudgetExceeded):
+            # As a spend limit of the account: SDKs and people tell it from a rate limit by this alone.
+            said["details"] = {"error_code": "enforced_spend_limit_reached"}
+        return msgspec.json.encode({"type": "error", "error": said, "request_id": request_id})
     return msgspec.json.encode(
         {
             "error": {
@@ -116,18 +126,19 @@ def _openai_type(error: GatewayError) -> str:
     return _OPENAI_TYPES.get(error.status, default)
 
 
-def error_headers(error: GatewayError) -> Headers:
+def error_headers(error: GatewayError, dialect: Dialect = "openai") -> Headers:
     """The headers that go with `error_body`.
 
     `retry-after` is whole seconds and at least 1, `retry-after-ms` the finer figure that SDKs prefer;
     every 429, 503 and 529 has both. `x-should-retry: false` stops an SDK from repeating, on a
-    status that it would repeat by itself (408, 409, 429, 5xx), what cannot succeed.
+    status that it would repeat by itself (408, 409, 429, 5xx), what cannot succeed. A budget that is
+    spent has no time to come back at in Anthropic's dialect, as the provider's own has none.
     """
     headers: Headers = [(b"content-type", b"application/json")]
     wait_s = error.retry_after_s
     if wait_s is None and error.status in _WAIT_STATUSES:
         wait_s = _DEFAULT_RETRY_AFTER_S
-    if wait_s is not None:
+    if wait_s is not None and not (dialect == "anthropic" and isinstance(error, BudgetExceeded)):
         wait_s = wait_s if math.isfinite(wait_s) else _DEFAULT_RETRY_AFTER_S
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
         headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(wait_s * 1000))))
@@ -141,7 +152,10 @@ def error_headers(error: GatewayError) -> Headers:
 def _is_hopeless(error: GatewayError) -> bool:
     if error.status not in (408, 409, 429) and error.status < 500:
         return False
-    if error.code == "insufficient_quota":
+    if error.retried or error.code == "insufficient_quota":
+        return True
+    if isinstance(error, Refused) and error.retry_after_s == math.inf:
+        # More than the limit ever allows at once.
         return True
     # A body that came too slowly may well come in time the next time.
     return not error.retryable and not isinstance(error, RequestTimeout)

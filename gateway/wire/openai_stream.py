@@ -9,7 +9,7 @@ from gateway.core.errors import GatewayError, UpstreamReplyError
 from gateway.wire.errors import error_body
 from gateway.wire.json_members import remove_members
 from gateway.wire.stream_state import DECODE_ERRORS, StreamState, text_of, truncated
-from gateway.wire.usage import piece_tokens, read_openai_usage
+from gateway.wire.usage import piece_tokens, read_openai_usage, service_tier
 
 DONE = b"data: [DONE]\n\n"
 
@@ -49,6 +49,7 @@ class _Chunk(msgspec.Struct):
 class _FirstChunk(_Chunk):
     id: Any = None
     model: Any = None
+    service_tier: Any = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -137,6 +138,7 @@ class OpenAIStream(StreamState):
         chunk = _decode_first(data)
         self.response_id = text_of(chunk.id)
         self.model = text_of(chunk.model) or self.model
+        self.usage.service_tier = service_tier(chunk.service_tier)
         return chunk
 
     def _read_choice(self, choice: _Choice) -> None:

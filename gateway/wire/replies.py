@@ -6,8 +6,9 @@ import msgspec
 
 from gateway.core.errors import UpstreamReplyError
 from gateway.core.exchange import Dialect, Operation, Usage
+from gateway.core.tokens import estimate_tokens
 from gateway.wire.errors import reply_error
-from gateway.wire.usage import AnthropicUsage, estimate_tokens, fill_usage, is_far_below, read_openai_usage
+from gateway.wire.usage import AnthropicUsage, fill_usage, is_far_below, read_openai_usage, service_tier
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _NULL = msgspec.Raw(b"null")
@@ -63,6 +64,7 @@ class _Basic(msgspec.Struct):
     id: Any = None
     model: Any = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
 
 
@@ -78,10 +80,13 @@ class _Reply(_Basic):
 
 class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
 
 
 class _CompletionDetails(msgspec.Struct, gc=False):
     reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
 
 
 class _ChatUsage(msgspec.Struct, gc=False):
@@ -101,6 +106,7 @@ class _ChatReply(msgspec.Struct, gc=False):
     model: str
     usage: _ChatUsage
     choices: list[_ChatChoice]
+    service_tier: str | None = None
     error: None = None
 
 
@@ -133,6 +139,7 @@ def read_reply(dialect: Dialect, operation: Operation, body: bytes) -> ReplyFact
         AnthropicUsage(facts.usage).read(reply.usage)
     else:
         read_openai_usage(facts.usage, reply.usage)
+        facts.usage.service_tier = service_tier(reply.service_tier)
     if reply.error:
         facts.error = reply_error(dialect, body)
     if isinstance(reply, _Reply):
@@ -151,13 +158,14 @@ def _read_usual_chat(body: bytes) -> ReplyFacts | None:
     if reported.total_tokens != total or is_far_below(said, estimate_tokens(len(body))):
         return None
     prompt, completion = reported.prompt_tokens_details, reported.completion_tokens_details
-    usage = Usage(
-        input_tokens=reported.prompt_tokens,
-        output_tokens=said,
-        cached_input_tokens=None if prompt is None else prompt.cached_tokens,
-        reasoning_tokens=None if completion is None else completion.reasoning_tokens,
-        source="provider",
-    )
+    usage = Usage(reported.prompt_tokens, said, source="provider", service_tier=service_tier(reply.service_tier))
+    if prompt is not None:
+        usage.cached_input_tokens = prompt.cached_tokens
+        usage.cache_write_tokens = prompt.cache_write_tokens
+        usage.audio_input_tokens = prompt.audio_tokens
+    if completion is not None:
+        usage.reasoning_tokens = completion.reasoning_tokens
+        usage.audio_output_tokens = completion.audio_tokens
     reasons = [choice.finish_reason for choice in reply.choices]
     return ReplyFacts(usage, reply.model, reply.id, reasons, is_settled=True)
 

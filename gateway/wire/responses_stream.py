@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.core.errors import GatewayError, UpstreamReplyError
 from gateway.wire.stream_state import DECODE_ERRORS, StreamState, text_of, truncated
-from gateway.wire.usage import piece_tokens, read_openai_usage
+from gateway.wire.usage import piece_tokens, read_openai_usage, service_tier
 
 _OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -29,6 +29,7 @@ class _Response(msgspec.Struct):
     model: Any = None
     status: Any = None
     usage: Any = None
+    service_tier: Any = None
     incomplete_details: _Incomplete | None = None
 
 
@@ -107,6 +108,7 @@ class ResponsesStream(StreamState):
         self.model = text_of(response.model) or self.model
         if terminal:
             read_openai_usage(self.usage, response.usage)
+            self.usage.service_tier = service_tier(response.service_tier)
             reason = response.incomplete_details.reason if response.incomplete_details is not None else None
             found = text_of(reason) or text_of(response.status)
             if found is not None:

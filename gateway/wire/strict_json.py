@@ -10,7 +10,8 @@ twice, or is written with escapes, pays for the exact scanner (`json_members.top
 
 import codecs
 import re
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -22,6 +23,9 @@ from gateway.wire.json_members import Edit, Member, apply_edits, insertion, top_
 _Model = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 _Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
+
+BoundName = Literal["max_tokens", "max_completion_tokens", "max_output_tokens"]
+"""Where a request may bound the tokens of its answer."""
 
 
 class _StreamOptions(msgspec.Struct, gc=False):
@@ -57,6 +61,9 @@ class _Nothing(msgspec.Struct, gc=False):
 class _Editable(msgspec.Struct, gc=False):
     model: msgspec.Raw | UnsetType = UNSET
     stream_options: msgspec.Raw | UnsetType = UNSET
+    max_tokens: msgspec.Raw | UnsetType = UNSET
+    max_completion_tokens: msgspec.Raw | UnsetType = UNSET
+    max_output_tokens: msgspec.Raw | UnsetType = UNSET
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
@@ -93,7 +100,7 @@ def _names(*names: str) -> re.Pattern[bytes]:
 
 _READ_NAMES = _names(*_FIELDS)
 _RELAY_NAMES = _names("model", "stream")
-_EDITED_NAMES = _names("model", "stream_options")
+_EDITED_NAMES = _names(*_Editable.__struct_fields__)
 _re_model = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("(?:[^"\\]|\\.)*+")', re.DOTALL)
 _re_to_value = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
 
@@ -137,34 +144,44 @@ def parse_head(body: bytes, operation: Operation, *, path_model: str | None = No
     )
 
 
-def rewrite(body: bytes, *, model: str | None = None, request_usage: bool = False) -> bytes:
-    """`body` with another model and, if asked, with `stream_options.include_usage` true.
+def rewrite(
+    body: bytes,
+    *,
+    model: str | None = None,
+    request_usage: bool = False,
+    bound: tuple[BoundName, int] | None = None,
+) -> bytes:
+    """`body` with another model and, if asked, with `stream_options.include_usage` true and with a `bound` on tokens.
 
-    `body` has passed `parse_head`, so neither name stands there twice. Every other byte stays as it
-    is, in its order; a member that is missing is put first. Returns the same object when nothing
-    changes. Raises InvalidRequest for a body that is no JSON object.
+    `body` has passed `parse_head`, so none of the names stands there twice. A bound that the client
+    set is overwritten: ask for one only where it set none, or null. Every other byte stays as it is,
+    in its order; a member that is missing is put first. Returns the same object when nothing changes.
+    Raises InvalidRequest for a body that is no JSON object.
     """
-    if model is not None and not request_usage and (span := _obvious_model(body)) is not None:
+    if model is not None and not request_usage and bound is None and (span := _obvious_model(body)) is not None:
         return body[: span[0]] + msgspec.json.encode(model) + body[span[1] :]
     try:
         present = _decode_editable(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid_json(body, error) from error
+    wanted: list[tuple[str, Callable[[bytes], bytes]]] = []
+    if model is not None:
+        encoded = msgspec.json.encode(model)
+        wanted.append(("model", lambda old: encoded))
+    if request_usage:
+        wanted.append(("stream_options", _with_usage))
+    if bound is not None:
+        number = b"%d" % bound[1]
+        wanted.append((bound[0], lambda old: number))
     edits: list[Edit] = []
     added: list[bytes] = []
     members = list(top_level(body)) if _is_ambiguous(body, _EDITED_NAMES) else None
-    if model is not None:
-        value = msgspec.json.encode(model)
-        if isinstance(present.model, UnsetType):
-            added.append(b'"model":' + value)
+    for name, changed in wanted:
+        said = getattr(present, name)
+        if isinstance(said, UnsetType):
+            added.append(b'"%s":%s' % (name.encode(), changed(b"")))
         else:
-            edits += [(start, end, value) for start, end in _spans(body, "model", present.model, members)]
-    if request_usage:
-        if isinstance(present.stream_options, UnsetType):
-            added.append(b'"stream_options":{"include_usage":true}')
-        else:
-            for start, end in _spans(body, "stream_options", present.stream_options, members):
-                edits.append((start, end, _with_usage(body[start:end])))
+            edits += [(start, end, changed(body[start:end])) for start, end in _spans(body, name, said, members)]
     if added:
         edits.append(insertion(body, b",".join(added)))
     return apply_edits(body, edits)

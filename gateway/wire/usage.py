@@ -1,7 +1,7 @@
 """Tokens: each provider's way of counting them turned into ours, and estimates where it is silent.
 
-Ours (`gateway.core.exchange.Usage`): cached and cache-write tokens are part of `input_tokens`,
-reasoning tokens of `output_tokens`.
+Ours (`gateway.core.exchange.Usage`): cached, cache-write and audio tokens are part of `input_tokens`,
+reasoning and audio tokens of `output_tokens`.
 """
 
 from collections.abc import Mapping
@@ -10,20 +10,16 @@ from typing import Any
 import msgspec
 
 from gateway.core.exchange import Usage
-
-BYTES_PER_TOKEN = 4
-"""English prose in the usual vocabularies comes to 4 to 4.5 bytes a token, code and other scripts to fewer."""
+from gateway.core.tokens import estimate_tokens
 
 _ONE_TOKEN_BYTES = 16
 """A piece of a stream up to this size is taken for one token, which is how providers mostly send them."""
 
+# OpenAI calls it default, Anthropic standard; auto is what was asked for, before anything is decided.
+_USUAL_SERVICES = frozenset({"", "auto", "default", "standard"})
+_MAX_SERVICE = 32
 _FAR_BELOW = 3
 _FAR_BELOW_TOKENS = 16
-
-
-def estimate_tokens(n_bytes: int) -> int:
-    """A guess at the tokens in `n_bytes` of UTF-8 text: a quarter, rounded up."""
-    return -(-n_bytes // BYTES_PER_TOKEN)
 
 
 def piece_tokens(text: object) -> int:
@@ -53,17 +49,21 @@ def read_openai_usage(usage: Usage, reported: object) -> None:
         if tokens_in is None and tokens_out is None:
             continue
         usage.source = "provider"
-        cached = _count(_details(reported, prefix[0]), "cached_tokens")
+        parts_in, parts_out = _details(reported, prefix[0]), _details(reported, prefix[1])
+        cached = _count(parts_in, "cached_tokens")
         if cached is None:
             cached = _count(reported, "prompt_cache_hit_tokens")
-        reasoning = _count(_details(reported, prefix[1]), "reasoning_tokens")
+        reasoning = _count(parts_out, "reasoning_tokens")
         if reasoning and _count(reported, "total_tokens") == (tokens_in or 0) + (tokens_out or 0) + reasoning:
             # xAI: total = prompt + completion + reasoning.
             tokens_out = (tokens_out or 0) + reasoning
         usage.input_tokens = _last(tokens_in, usage.input_tokens)
         usage.output_tokens = _last(tokens_out, usage.output_tokens)
         usage.cached_input_tokens = _last(cached, usage.cached_input_tokens)
+        usage.cache_write_tokens = _last(_count(parts_in, "cache_write_tokens"), usage.cache_write_tokens)
         usage.reasoning_tokens = _last(reasoning, usage.reasoning_tokens)
+        usage.audio_input_tokens = _last(_count(parts_in, "audio_tokens"), usage.audio_input_tokens)
+        usage.audio_output_tokens = _last(_count(parts_out, "audio_tokens"), usage.audio_output_tokens)
         return
 
 
@@ -97,6 +97,20 @@ class AnthropicUsage:
         usage.output_tokens = parts.get("output_tokens")
         thinking = _count(_details(reported, "output_tokens"), "thinking_tokens")
         usage.reasoning_tokens = _last(thinking, usage.reasoning_tokens)
+        written = reported.get("cache_creation")
+        if isinstance(written, dict):
+            hourly = _count(written, "ephemeral_1h_input_tokens")
+            usage.cache_write_1h_tokens = _last(hourly, usage.cache_write_1h_tokens)
+        # The fast mode has prices of its own, whatever the tier is called.
+        service = "fast" if reported.get("speed") == "fast" else service_tier(reported.get("service_tier"))
+        usage.service_tier = service or usage.service_tier
+
+
+def service_tier(said: object) -> str | None:
+    """The service that a reply says it had; None for the usual one, for nothing, and for what is no short word."""
+    if not isinstance(said, str) or said in _USUAL_SERVICES or len(said) > _MAX_SERVICE:
+        return None
+    return said
 
 
 def is_far_below(reported: int, relayed: int) -> bool:

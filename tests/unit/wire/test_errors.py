@@ -1,10 +1,13 @@
 """Errors in the client's dialect, and providers' errors read."""
 
 import json
+import math
 
 import pytest
 
 from gateway.core.errors import (
+    BudgetExceeded,
+    ConcurrencyLimited,
     DeadlineExceeded,
     Forbidden,
     GatewayError,
@@ -17,6 +20,7 @@ from gateway.core.errors import (
     NoHealthyTarget,
     NotFound,
     Overloaded,
+    RateLimited,
     RequestTimeout,
     RequestTooLarge,
     UpstreamAccountError,
@@ -27,6 +31,7 @@ from gateway.core.errors import (
 from gateway.core.exchange import Dialect
 from gateway.wire.errors import ProviderError, error_body, error_headers, provider_error, reply_error
 
+DIALECTS: list[Dialect] = ["openai", "anthropic"]
 ERRORS: list[tuple[GatewayError, str, str]] = [
     (InvalidRequest("bad", param="n"), "invalid_request_error", "invalid_request_error"),
     (InvalidApiKey(), "invalid_request_error", "authentication_error"),
@@ -128,6 +133,53 @@ def test_other_errors_say_it_when_it_is_known() -> None:
 def test_sdks_are_told_not_to_repeat_what_cannot_succeed(error: GatewayError, hopeless: bool) -> None:
     """F30."""
     assert (headers_of(error).get(b"x-should-retry") == b"false") is hopeless
+
+
+def test_sdks_do_not_multiply_the_gateways_own_retries() -> None:
+    """F30: one layer retries."""
+    error = UpstreamConnectError("refused")
+    error.retried = True
+    assert headers_of(error)[b"x-should-retry"] == b"false"
+
+
+def test_a_budget_that_is_spent_is_told_as_the_providers_tell_it() -> None:
+    """F30: the same refusal in both dialects; an SDK must not repeat it."""
+    error = BudgetExceeded("spent", limit="team-day", retry_after_s=90.5)
+    assert json.loads(error_body("openai", error, "r"))["error"] == {
+        "message": "spent",
+        "type": "insufficient_quota",
+        "param": None,
+        "code": "insufficient_quota",
+    }
+    assert dict(error_headers(error)) == {
+        b"content-type": b"application/json",
+        b"retry-after": b"91",
+        b"retry-after-ms": b"90500",
+        b"x-should-retry": b"false",
+    }
+    assert json.loads(error_body("anthropic", error, "r"))["error"] == {
+        "type": "rate_limit_error",
+        "message": "spent",
+        "details": {"error_code": "enforced_spend_limit_reached"},
+    }
+    assert dict(error_headers(error, "anthropic")) == {
+        b"content-type": b"application/json",
+        b"x-should-retry": b"false",
+    }
+
+
+@pytest.mark.parametrize("error_class", [RateLimited, ConcurrencyLimited])
+@pytest.mark.parametrize(("wait_s", "told"), [(0.2, (b"1", b"200", None)), (math.inf, (b"1", b"1000", b"false"))])
+def test_a_limit_says_when_to_come_back_and_what_never_fits_is_not_to_be_repeated(
+    error_class: type[RateLimited | ConcurrencyLimited], wait_s: float, told: tuple[bytes, bytes, bytes | None]
+) -> None:
+    """F29, F30."""
+    error = error_class("full", limit="per-key", retry_after_s=wait_s)
+    for dialect in DIALECTS:
+        headers = dict(error_headers(error, dialect))
+        assert (headers[b"retry-after"], headers[b"retry-after-ms"], headers.get(b"x-should-retry")) == told
+    assert json.loads(error_body("anthropic", error, "r"))["error"] == {"type": "rate_limit_error", "message": "full"}
+    assert json.loads(error_body("openai", error, "r"))["error"]["code"] == error.code
 
 
 def test_a_405_names_the_methods() -> None:

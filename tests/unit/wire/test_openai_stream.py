@@ -224,6 +224,13 @@ def test_usage_is_read_wherever_it_is_and_the_last_wins() -> None:
     assert (stream.usage.input_tokens, stream.usage.output_tokens, stream.usage.source) == (7, 2, "provider")
 
 
+def test_the_service_is_the_first_chunks() -> None:
+    stream = reader()
+    stream.feed(text("a", service_tier="priority"))
+    stream.feed(text("b"))
+    assert stream.usage.service_tier == "priority"
+
+
 def test_an_aborted_stream_is_charged_for_what_was_relayed() -> None:
     """F55."""
     stream = reader(prompt_bytes=28)

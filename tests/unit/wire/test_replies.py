@@ -39,6 +39,22 @@ def test_a_chat_completion() -> None:
     )
 
 
+def test_a_chat_completion_tells_every_class_of_its_tokens_and_its_service() -> None:
+    """F57."""
+    usage = {
+        "prompt_tokens": 12,
+        "completion_tokens": 100,
+        "total_tokens": 112,
+        "prompt_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 2, "audio_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 4, "audio_tokens": 5},
+    }
+    body = {"id": "c", "model": "m", "choices": [{"finish_reason": "stop"}], "usage": usage, "service_tier": "priority"}
+    expected = Usage(12, 100, 1, 2, 4, "provider", None, 3, 5, "priority")
+    assert read_reply("openai", "chat", encode(body)).usage == expected
+    # By the slower way too, which look-alikes go.
+    assert read_reply("openai", "chat", encode(body | {"model": None})).usage == expected
+
+
 def test_a_text_completion() -> None:
     facts = read_reply("openai", "text_completion", b'{"choices":[{"text":"hello","finish_reason":"length"}]}')
     assert (facts.finish_reasons, facts.content_bytes) == (["length"], 5)

@@ -20,7 +20,9 @@ def response(status: str, **members: Any) -> dict[str, Any]:
 CREATED = event("response.created", sequence_number=0, response=response("in_progress"))
 DELTA = event("response.output_text.delta", sequence_number=4, delta="hi", item_id="i")
 USAGE = {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 6}
-COMPLETED = event("response.completed", sequence_number=9, response=response("completed", usage=USAGE))
+COMPLETED = event(
+    "response.completed", sequence_number=9, response=response("completed", usage=USAGE, service_tier="flex")
+)
 
 
 def reader(prompt_bytes: int = 20) -> ResponsesStream:
@@ -37,6 +39,7 @@ def test_a_complete_stream_passes_as_it_is() -> None:
     assert (stream.model, stream.response_id, stream.finish_reasons) == ("served", "resp-1", ["completed"])
     usage = stream.usage
     assert (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.source) == (5, 6, 1, "provider")
+    assert usage.service_tier == "flex"
 
 
 def test_an_incomplete_answer_is_an_end_with_its_reason() -> None:

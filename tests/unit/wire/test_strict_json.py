@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import InvalidRequest
 from gateway.core.exchange import Operation
-from gateway.wire.strict_json import parse_head, rewrite
+from gateway.wire.strict_json import BoundName, parse_head, rewrite
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 
@@ -333,6 +333,27 @@ def test_both_edits_at_once() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (b"{}", b'{"max_tokens":9}'),
+        (b'{"model":"m"}', b'{"max_tokens":9,"model":"m"}'),
+        (b'{"max_tokens": null ,"a":1}', b'{"max_tokens": 9 ,"a":1}'),
+        (b'{"max\\u005ftokens":null}', b'{"max\\u005ftokens":9}'),
+        (b'{"x":{"max_tokens":1}}', b'{"max_tokens":9,"x":{"max_tokens":1}}'),
+        (b'{"max_output_tokens":null}', b'{"max_tokens":9,"max_output_tokens":null}'),
+    ],
+)
+def test_a_missing_bound_on_tokens_is_set(body: bytes, result: bytes) -> None:
+    assert rewrite(body, bound=("max_tokens", 9)) == result
+
+
+def test_a_bound_is_set_beside_the_other_edits() -> None:
+    assert rewrite(b'{"model":"m","x":1}', model="n", request_usage=True, bound=("max_completion_tokens", 9)) == (
+        b'{"stream_options":{"include_usage":true},"max_completion_tokens":9,"model":"n","x":1}'
+    )
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"])
 def test_rewrite_refuses_what_is_no_object(body: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -340,7 +361,7 @@ def test_rewrite_refuses_what_is_no_object(body: bytes) -> None:
     assert caught.value.code == "invalid_json"
 
 
-NAMES = st.sampled_from(["model", "stream_options", "messages", 'mo"del', "x", "é", "m\\odel", ""])
+NAMES = st.sampled_from(["model", "stream_options", "max_tokens", "messages", 'mo"del', "x", "é", "m\\odel", ""])
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | NAMES | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(max_size=5), inner, max_size=4),
@@ -355,9 +376,10 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     spaced=st.sampled_from([None, 0, 1]),
     escaped=st.booleans(),
     usage=st.booleans(),
+    bound=st.sampled_from([None, "max_tokens", "max_output_tokens"]),
 )
 def test_a_rewritten_body_means_the_same_but_for_the_edit(
-    body: dict[str, Any], model: str, spaced: int | None, escaped: bool, usage: bool
+    body: dict[str, Any], model: str, spaced: int | None, escaped: bool, usage: bool, bound: BoundName | None
 ) -> None:
     text = json.dumps(body, indent=spaced, ensure_ascii=escaped)
     try:
@@ -372,4 +394,7 @@ def test_a_rewritten_body_means_the_same_but_for_the_edit(
         options = expected.get("stream_options")
         expected["stream_options"] = {**options} if isinstance(options, dict) else {}
         expected["stream_options"]["include_usage"] = True
-    assert json.loads(rewrite(raw, model=model, request_usage=usage)) == expected
+    if bound is not None:
+        expected[bound] = 7
+    edited = rewrite(raw, model=model, request_usage=usage, bound=None if bound is None else (bound, 7))
+    assert json.loads(edited) == expected

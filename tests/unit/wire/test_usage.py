@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.exchange import Usage
-from gateway.wire.usage import AnthropicUsage, estimate_tokens, fill_usage, piece_tokens, read_openai_usage
+from gateway.wire.usage import AnthropicUsage, fill_usage, piece_tokens, read_openai_usage, service_tier
 
 
 def read(reported: object) -> Usage:
@@ -19,10 +19,10 @@ def test_chat_usage_with_its_details() -> None:
             "prompt_tokens": 12,
             "completion_tokens": 100,
             "total_tokens": 112,
-            "prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 64},
+            "prompt_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 2, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 64, "audio_tokens": 5},
         }
-    ) == Usage(12, 100, 8, None, 64, "provider")
+    ) == Usage(12, 100, 8, 2, 64, "provider", audio_input_tokens=0, audio_output_tokens=5)
 
 
 def test_responses_usage_with_its_details() -> None:
@@ -91,6 +91,36 @@ def test_anthropic_cache_tokens_are_input() -> None:
     assert usage == Usage(125, 1, 100, 20, None, "provider")
 
 
+def test_anthropic_cache_writes_for_an_hour_are_told_apart() -> None:
+    """F57."""
+    usage = Usage()
+    reported = AnthropicUsage(usage)
+    reported.read(
+        {
+            "input_tokens": 5,
+            "cache_creation_input_tokens": 30,
+            "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+        }
+    )
+    reported.read({"output_tokens": 4, "cache_creation": {}})
+    assert usage == Usage(35, 4, None, 30, None, "provider", cache_write_1h_tokens=20)
+
+
+def test_a_service_of_another_price_is_told() -> None:
+    usage = Usage()
+    reported = AnthropicUsage(usage)
+    reported.read({"input_tokens": 5, "service_tier": "standard", "speed": "standard"})
+    assert usage.service_tier is None
+    reported.read({"input_tokens": 5, "service_tier": "standard", "speed": "fast"})
+    reported.read({"output_tokens": 5})
+    assert usage.service_tier == "fast"
+
+
+@pytest.mark.parametrize("said", [None, "", "auto", "default", "standard", 5, "x" * 33])
+def test_the_usual_service_and_junk_are_none(said: object) -> None:
+    assert service_tier(said) is None
+
+
 def test_anthropic_parts_are_put_together() -> None:
     usage = Usage()
     reported = AnthropicUsage(usage)
@@ -109,10 +139,6 @@ def test_anthropic_usage_without_input_or_counts() -> None:
     assert usage == Usage()
     reported.read({"output_tokens": 3})
     assert usage == Usage(None, 3, None, None, None, "provider")
-
-
-def test_a_token_is_about_four_bytes() -> None:
-    assert [estimate_tokens(n) for n in (0, 1, 4, 5, 4000)] == [0, 1, 1, 2, 1000]
 
 
 @pytest.mark.parametrize(
