@@ -14,12 +14,14 @@ from typing import Any
 import uvloop
 
 from gateway import __version__
+from gateway.assembly.prices import is_known
 from gateway.config.commands import announce_key, check, schema
 from gateway.config.load import ConfigError, load
 from gateway.edge.serve import Options, serve
 from gateway.edge.supervisor import supervise
 from gateway.edge.worker import ignore_signals, work
 from gateway.mock.server import MockServer, run
+from gateway.operate import add_commands
 from gateway.telemetry.logs import configure_logging
 from gateway.telemetry.sink import LogSink
 
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     checking = commands.add_parser("check", help="report every fault of a configuration")
     checking.add_argument("file", type=Path)
-    checking.set_defaults(run=lambda arguments: check(arguments.file, os.environ, sys.stdout))
+    checking.set_defaults(run=lambda arguments: check(arguments.file, os.environ, sys.stdout, is_known))
 
     describing = commands.add_parser("schema", help="print the JSON Schema of the configuration")
     describing.set_defaults(run=_schema)
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     mock.add_argument("--listen", default="127.0.0.1:9000", metavar="HOST:PORT")
     mock.add_argument("--quiet", action="store_true", help="keep no log of calls")
     mock.set_defaults(run=_mock)
+
+    add_commands(commands)
 
     # For the supervisor alone, so it is not in the help.
     worker = commands.add_parser("worker")
@@ -129,7 +133,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         version=__version__,
     )
     try:
-        loaded = load(options.read())
+        loaded = load(options.read(), is_known)
     except ConfigError as error:
         for fault in error.faults:
             sys.stderr.write(f"{fault}\n")

@@ -1,147 +1,141 @@
-"""From a checked configuration to handlers: every object of a generation is made here and nowhere else."""
+"""From a checked configuration to a generation: every object of it is made here, and in `targets` and `routes`."""
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
 
-from gateway.assembly.generation import Generation, LiveTarget, Route
+from gateway.assembly.generation import Generation
+from gateway.assembly.lasting import Lasting, Lease
+from gateway.assembly.limits import rule_set
+from gateway.assembly.overrides import Effect, effect_of
 from gateway.assembly.pools import PoolKey, SharedPools
+from gateway.assembly.routes import RouteMaker
+from gateway.assembly.targets import Parts, TargetMaker
 from gateway.config.load import Loaded
-from gateway.config.schema import Target as TargetConfig
-from gateway.config.secret import Secret
 from gateway.core.clock import Clock
-from gateway.core.errors import Headers
-from gateway.core.pipeline import Handler, compose
-from gateway.policies.attempt import Attempted
-from gateway.providers.kinds import KINDS, Addressing
-from gateway.providers.target import Target, TargetSettings
-from gateway.routing.split import Arm, Split
+from gateway.policies.breaker import Change
+from gateway.policies.desk import Desk, HoldIds
+from gateway.routing.affinity import LocalMemory
+from gateway.routing.shadow import Shadows
 from gateway.routing.table import ModelTable
+from gateway.store.base import Override, Store
+from gateway.telemetry.events import Events
+from gateway.telemetry.logs import Level
+from gateway.telemetry.metrics import Registry
 from gateway.telemetry.observe import Observer
-from gateway.telemetry.tracing import Destination
-from gateway.transport.base import Origin, Upstream
-from gateway.transport.pool import Limits, PoolTransport
-from gateway.transport.stock import StockTransport
-from gateway.transport.tls import tls_context
+
+_REMEMBERED = 100_000
+_REMEMBERED_S = 30 * 86400.0
+_MOST_SHADOWS = 50
 
 
-@dataclass(frozen=True, slots=True)
 class Builder:
-    """What every generation is built from, besides its configuration."""
+    """What every generation is built from, besides its configuration; and what outlives them all."""
 
-    pools: SharedPools
-    observer: Observer
-    clock: Clock
-    rng: random.Random
+    def __init__(
+        self,
+        pools: SharedPools,
+        observer: Observer,
+        clock: Clock,
+        rng: random.Random,
+        store: Store,
+        events: Events,
+        registry: Registry,
+    ) -> None:
+        self.pools = pools
+        self.observer = observer
+        self.shadows = Shadows(_MOST_SHADOWS)
+        self._clock = clock
+        self._rng = rng
+        self._store = store
+        self._events = events
+        self._registry = registry
+        self._lasting = Lasting()
+        # Several processes begin with their own names for holds, whatever seeded `rng`.
+        self._desk = Desk(store.ledger, HoldIds(random.SystemRandom()), store.now_s)
+        self._made_by = LocalMemory(clock, capacity=_REMEMBERED, ttl_s=_REMEMBERED_S)
 
-    def build(self, loaded: Loaded, mock_url: str | None) -> Generation:
-        """The generation of `loaded`. `mock_url` is the built-in mock's base URL, for targets that use it.
+    def build(self, loaded: Loaded, mock_url: str | None, overrides: Mapping[str, Override]) -> Generation:
+        """The generation of `loaded` with `overrides` over it.
 
-        Takes pools and opens no connection, so it cannot fail because of a provider.
+        `mock_url` is the built-in mock's base URL, for targets that use it. Takes pools and opens no
+        connection, so it cannot fail because of a provider.
         """
-        acquired: list[PoolKey] = []
-        targets: dict[str, LiveTarget] = {}
-        handlers: dict[str, Handler] = {}
-        for name, config in loaded.config.targets.items():
-            base_url = config.base_url or mock_url
-            assert base_url is not None
-            upstream: Upstream | None = None
-            if config.out_of_service is None:
-                key = pool_key(name, config, base_url, loaded)
-                upstream = self.pools.acquire(key)
-                acquired.append(key)
-                handlers[name] = self._target(name, config, base_url, upstream)
-            targets[name] = LiveTarget(name, config, upstream, config.out_of_service)
-        routes = {
-            route.model: self._route(route.model, route.weights, targets, handlers) for route in loaded.config.routes
-        }
+        config = loaded.config
+        effect = effect_of(config, overrides)
+        lease = self._lasting.lease()
+        maker = TargetMaker(
+            self.pools,
+            self.observer,
+            self._clock,
+            self._rng,
+            self._store.leases if self._store.is_shared else None,
+            self._changed,
+        )
+        keys: dict[str, PoolKey] = {}
+        parts: dict[str, Parts] = {}
+        for name in config.targets:
+            parts[name], key = maker.make(name, loaded, mock_url, lease, effect.ejected.get(name))
+            if key is not None:
+                keys[name] = key
+        _eject(parts, effect, overrides)
+        routes = RouteMaker(
+            config,
+            effect,
+            parts,
+            rule_set(config, self._registry),
+            self._desk,
+            self._registry,
+            self._events,
+            self.shadows,
+            self._made_by,
+            lambda name: self._keeper(keys[name]),
+            self._clock,
+            self._rng,
+        ).make()
         return Generation(
             revision=loaded.revision,
             routes=ModelTable(routes),
             routes_by_name=routes,
-            targets=targets,
-            release=lambda: self._release(acquired),
+            targets={name: each.live for name, each in parts.items()},
+            isolation=effect.isolation,
+            release=lambda: self._release(list(keys.values()), lease),
         )
 
-    def _release(self, keys: list[PoolKey]) -> None:
+    def _keeper(self, key: PoolKey) -> Callable[[], Callable[[], None]]:
+        def keep() -> Callable[[], None]:
+            self.pools.acquire(key)
+            return lambda: self.pools.release(key)
+
+        return keep
+
+    def _release(self, keys: list[PoolKey], lease: Lease) -> None:
         for key in keys:
             self.pools.release(key)
+        lease.release()
 
-    def _target(self, name: str, config: TargetConfig, base_url: str, upstream: Upstream) -> Handler:
-        kind = KINDS[config.provider]
-        url = urlsplit(base_url)
-        settings = TargetSettings(
-            name=name,
-            kind=kind,
-            addressing=Addressing(url.path.rstrip("/"), config.api_version),
-            connect_s=config.timeouts.connect,
-            first_token_s=config.timeouts.first_token,
-            idle_s=config.timeouts.idle,
-            total_s=config.timeouts.total,
-            model=config.model,
-            headers=_headers(config),
-            default_headers=kind.default_headers(config.anthropic_version),
-            inject_usage=config.inject_usage,
-        )
-        origin = _origin(base_url)
-        destination = Destination(kind.name, config.model, origin.host, origin.port)
-        attempted = Attempted(name, destination, self.observer, self.clock)
-        return compose([attempted], Target(settings, upstream, self.clock))
-
-    def _route(
-        self, name: str, weights: dict[str, float], targets: dict[str, LiveTarget], handlers: dict[str, Handler]
-    ) -> Route:
-        arms = [
-            Arm(target, weight, handlers.get(target), targets[target].out_of_service)
-            for target, weight in weights.items()
-        ]
-        return Route(name, weights, Split(arms, self.rng))
+    def _changed(self, change: Change) -> None:
+        """A breaker has something to tell."""
+        if change.event == "account":
+            self._events.tell("account_refused", "error", target=change.name, reason=change.reason)
+        else:
+            level: Level = "info" if change.event in ("closed", "restored") else "warning"
+            self._events.tell(f"breaker_{change.event}", level, target=change.name, reason=change.reason)
 
 
-def pool_maker() -> Callable[[PoolKey], Upstream]:
-    """Makes the pool of a key: our own transport, or stock httpx where the target asks for it."""
-
-    def make(key: PoolKey) -> Upstream:
-        tls = tls_context(key.ca_pem) if key.origin.scheme == "https" else None
-        limits = Limits(max_connections=key.max_connections, keepalive_s=key.keepalive_s, max_age_s=key.max_age_s)
-        if key.transport == "httpx":
-            return StockTransport(key.origin, ssl_context=tls, limits=limits)
-        return PoolTransport(key.origin, ssl_context=tls, limits=limits)
-
-    return make
-
-
-def pool_key(name: str, config: TargetConfig, base_url: str, loaded: Loaded) -> PoolKey:
-    """What the pool of a target is made of."""
-    ca_pem = loaded.sources.files[config.ca_file] if config.ca_file else None
-    return PoolKey(
-        target=name,
-        origin=_origin(base_url),
-        transport=config.transport,
-        ca_pem=ca_pem,
-        max_connections=config.max_connections,
-        keepalive_s=config.keepalive,
-        max_age_s=config.max_connection_age,
-    )
+def _eject(parts: Mapping[str, Parts], effect: Effect, overrides: Mapping[str, Override]) -> None:
+    """Have every breaker follow the operators' ejections."""
+    for name, each in parts.items():
+        breaker = each.live.breaker
+        if breaker is None:
+            continue
+        reason = effect.ejected.get(name)
+        if reason is not None:
+            override = overrides.get(f"target/{name}") or overrides.get(f"isolate/target/{name}")
+            breaker.eject(reason, override.until_s if override is not None else None)
+        elif breaker.is_ejected:
+            breaker.restore("the operator's ejection is over")
 
 
 def needs_mock(loaded: Loaded) -> bool:
     """Whether a target relies on the built-in mock."""
     return any(target.provider == "mock" and target.base_url is None for target in loaded.config.targets.values())
-
-
-def _origin(base_url: str) -> Origin:
-    url = urlsplit(base_url)
-    assert url.hostname is not None
-    return Origin(url.scheme, url.hostname, url.port or (443 if url.scheme == "https" else 80))
-
-
-def _headers(config: TargetConfig) -> Headers:
-    headers: Headers = []
-    if config.api_key is not None:
-        headers += KINDS[config.provider].credential(config.api_key.reveal())
-    for name, value in config.headers.items():
-        text = value.reveal() if isinstance(value, Secret) else value
-        headers.append((name.lower().encode("ascii"), text.encode("utf-8")))
-    return headers

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
+from gateway.assembly.overrides import Isolation
 from gateway.config.schema import Target as TargetConfig
-from gateway.core.exchange import Decision
+from gateway.core.exchange import Decision, Priority
 from gateway.core.pipeline import Handler
+from gateway.policies.breaker import Breaker
 from gateway.routing.table import ModelTable
 from gateway.transport.base import Upstream
 
@@ -23,6 +25,7 @@ class Route:
     name: str
     weights: dict[str, float]
     handler: Handler = field(repr=False)
+    priority: Priority = "normal"
 
     @cached_property
     def decision(self) -> Decision:
@@ -38,6 +41,7 @@ class LiveTarget:
     config: TargetConfig
     upstream: Upstream | None
     out_of_service: str | None
+    breaker: Breaker | None = None
 
 
 @dataclass(slots=True)
@@ -48,6 +52,7 @@ class Generation:
     routes: ModelTable[Route]
     routes_by_name: dict[str, Route]
     targets: dict[str, LiveTarget]
+    isolation: Isolation
     release: Callable[[], None] = field(repr=False)
 
 

@@ -11,11 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.config import describe
 from gateway.config.load import Loaded
+from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
+from gateway.edge.admin_changes import Changes
 from gateway.edge.auth import token_matches
 from gateway.edge.control import Control
 from gateway.edge.fleet import Fleet
 from gateway.edge.inbound import HostGate, host_gate
+from gateway.edge.operations import Operations
+from gateway.store.base import Journal
 from gateway.telemetry.exposition import render
 from gateway.telemetry.snapshot import merge
 
@@ -68,9 +72,10 @@ class Guard:
         return gate
 
 
-def admin_app(control: Control, fleet: Fleet) -> Starlette:
+def admin_app(control: Control, fleet: Fleet, journal: Journal, clock: Clock) -> Starlette:
     """The ASGI application of the admin listener."""
-    plane = _Endpoints(control, fleet)
+    changes = Changes(control, fleet, Operations(journal, control, clock), journal)
+    plane = _Endpoints(control, fleet, changes)
     routes = [
         Route("/livez", plane.livez),
         Route("/readyz", plane.readyz),
@@ -81,15 +86,17 @@ def admin_app(control: Control, fleet: Fleet) -> Starlette:
         Route("/admin/v1/routes", plane.routes),
         Route("/admin/v1/targets", plane.targets),
         Route("/admin/v1/requests/{request_id}", plane.request),
+        *changes.routes(),
     ]
     handlers: dict[int, Callable[[Request, Exception], Awaitable[Response]]] = {404: _not_found, 405: _not_allowed}
     return Starlette(routes=routes, middleware=[Middleware(Guard, control=control)], exception_handlers=handlers)
 
 
 class _Endpoints:
-    def __init__(self, control: Control, fleet: Fleet) -> None:
+    def __init__(self, control: Control, fleet: Fleet, changes: Changes) -> None:
         self._control = control
         self._fleet = fleet
+        self._changes = changes
 
     async def livez(self, request: Request) -> Response:
         """The process runs its loop."""
@@ -124,7 +131,7 @@ class _Endpoints:
         return JSONResponse(
             {
                 **describe.snapshot(loaded),
-                "overrides": [],
+                "overrides": self._changes.overrides(),
                 "restart_required": self._control.restart_required,
                 "last_reload": {"successful": not self._control.faults, "faults": self._control.faults},
             }
@@ -143,11 +150,11 @@ class _Endpoints:
         return JSONResponse({"routes": describe.routes(self._control.loaded.config)})
 
     async def targets(self, request: Request) -> Response:
-        """Every target, whether it is in service, and its connections."""
-        connections = await self._fleet.targets()
+        """Every target, whether it is in service, its connections and its breaker."""
+        states = await self._fleet.targets()
         targets = describe.targets(self._control.loaded.config)
         for target in targets:
-            target["connections"] = connections.get(target["name"], {})
+            target.update(states.get(target["name"], {}))
         return JSONResponse({"targets": targets})
 
     async def request(self, request: Request) -> Response:

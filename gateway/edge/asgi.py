@@ -168,6 +168,8 @@ class DataPlane:
             return
         inbound.read_optional(exchange, found)
         exchange.tags = inbound.read_tags(found, exchange.consumer.tags)
+        if generation.isolation:
+            _require_not_isolated(generation, exchange)
         inbound.require_tags(exchange.tags, generation.required_tags)
         arrived: bytes | None = None
         if endpoint.body == "json" and found.get(b"content-type") == b"application/json":
@@ -183,6 +185,11 @@ class DataPlane:
         exchange.received_s = self._clock.monotonic()
         route = self._route(generation, exchange, found)
         observation.routed()
+        exchange.priority = exchange.consumer.priority or route.priority
+        running = self._running
+        shed = generation.shedder.admit(exchange.priority, len(running.inflight) - 1, running.lag_s, running.rss_bytes)
+        if shed is not None:
+            raise shed
         if b"x-gateway-target" in found:
             self._pin(exchange, found[b"x-gateway-target"])
         async with route.handler(exchange) as reply:
@@ -278,6 +285,14 @@ class DataPlane:
         if not generation.allows(consumer, name) or generation.routes.find(name) is None:
             raise NotFound(f"The model {name!r} does not exist.", param="model")
         return Reply(200, headers, body=model_body(dialect, name, generation.created_s))
+
+
+def _require_not_isolated(generation: Serving, exchange: Exchange) -> None:
+    """Raise Forbidden for whoever an operator has shut out (`gateway isolate`)."""
+    isolation = generation.isolation
+    assert exchange.consumer is not None
+    if exchange.consumer.id in isolation.keys or not isolation.tags.isdisjoint(exchange.tags.items()):
+        raise Forbidden("This key, or one of its tags, is isolated by an operator.", code="isolated")
 
 
 async def _read_rest(connection: EdgeProtocol, limit: int, arrived: bytes | None) -> bytes:

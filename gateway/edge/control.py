@@ -6,14 +6,20 @@ metric goes to 0, and what is served stays what it was (F76, F77).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 
+from gateway.assembly.prices import is_known
 from gateway.config.load import ConfigError, Loaded, Sources, load
 from gateway.config.schema import Config
 from gateway.config.watch import Watcher
 from gateway.core.clock import Clock
+from gateway.core.errors import StoreUnavailable
+from gateway.edge.desired import Desired
 from gateway.edge.fleet import Fleet
+from gateway.store.base import Journal, Override
 from gateway.telemetry.metrics import Registry
 
 logger = logging.getLogger(__name__)
@@ -29,10 +35,14 @@ _BOUND_AT_START = (
     "server.keepalive_timeout",
     "telemetry.logs",
     "telemetry.traces",
+    "server.state_dir",
+    "store",
 )
 """Settings that listeners, the logger and the tracer are made from; a reload makes no new ones."""
 
 WATCH_INTERVAL_S = 0.25
+OVERRIDES_INTERVAL_S = 0.4
+"""How often the store is asked for overrides: a switch is in force on every replica within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +58,8 @@ def needing_restart(started: Config, now: Config) -> list[str]:
     """Settings whose new value a reload cannot bring into force, by their name in the file."""
     changed = []
     for name in _BOUND_AT_START:
-        section, _, setting = name.partition(".")
-        if getattr(getattr(started, section), setting) != getattr(getattr(now, section), setting):
+        before, after = (attrgetter(name)(config) for config in (started, now))
+        if before != after:
             changed.append(name)
     if started.environment != now.environment and started.telemetry.traces.otlp is not None:
         # Metrics and log lines follow; a span's resource is that of the process.
@@ -61,15 +71,23 @@ class Control:
     """Reads the configuration, and has the fleet apply it. One reload at a time."""
 
     def __init__(
-        self, read: Callable[[], Sources], loaded: Loaded, fleet: Fleet, registry: Registry, clock: Clock
+        self,
+        read: Callable[[], Sources],
+        loaded: Loaded,
+        fleet: Fleet,
+        registry: Registry,
+        clock: Clock,
+        journal: Journal,
     ) -> None:
-        """`loaded` is what the fleet serves already."""
+        """`loaded` is what the fleet serves already, without any override."""
         self._read = read
         self._loaded = loaded
         self._started = loaded.config
         self._seen = loaded.sources
         self._fleet = fleet
         self._clock = clock
+        self._journal = journal
+        self._overrides: Mapping[str, Override] = {}
         self._lock = asyncio.Lock()
         self._successful = registry.gauge("gateway_config_last_reload_successful")
         self._succeeded_at = registry.gauge("gateway_config_last_reload_success_timestamp_seconds")
@@ -82,6 +100,33 @@ class Control:
     def loaded(self) -> Loaded:
         """What is served."""
         return self._loaded
+
+    @property
+    def overrides(self) -> Mapping[str, Override]:
+        """What is in force over the file, by name."""
+        return self._overrides
+
+    async def refresh_overrides(self) -> None:
+        """Serve with the overrides that the store has now. Raises StoreUnavailable, and then nothing changes."""
+        async with self._lock:
+            overrides = await self._journal.overrides()
+            if overrides == self._overrides:
+                return
+            await self._fleet.apply(Desired(self._loaded, overrides))
+            for name in self._overrides.keys() - overrides.keys():
+                logger.info("override %s is over", name)
+            for name in overrides.keys() - self._overrides.keys():
+                override = overrides[name]
+                logger.info("override %s by %s: %s", name, override.actor, override.reason)
+            self._overrides = overrides
+
+    async def watch_overrides(self) -> None:
+        """Follow the store's overrides; for ever. While the store is away, those in force stay."""
+        while True:
+            # The store's own state is in the log and in a metric already.
+            with suppress(StoreUnavailable):
+                await self.refresh_overrides()
+            await asyncio.sleep(OVERRIDES_INTERVAL_S)
 
     def _note_success(self) -> None:
         self.faults = []
@@ -99,7 +144,7 @@ class Control:
         async with self._lock:
             try:
                 self._seen = await asyncio.to_thread(self._read)
-                loaded = await asyncio.to_thread(load, self._seen)
+                loaded = await asyncio.to_thread(load, self._seen, is_known)
             except ConfigError as error:
                 self.faults = [str(fault) for fault in error.faults]
                 self._successful.value = 0.0
@@ -108,7 +153,7 @@ class Control:
                 return Reloaded(self._loaded.revision, False, self.faults)
             changed = loaded.revision != self._loaded.revision
             if changed:
-                await self._fleet.apply(loaded)
+                await self._fleet.apply(Desired(loaded, self._overrides))
                 self._loaded = loaded
                 for warning in loaded.warnings:
                     logger.warning("configuration: %s", warning)

@@ -5,9 +5,13 @@ import gc
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from gateway.assembly.build import Builder, pool_maker
+from gateway.assembly.alerts import budget_alert
+from gateway.assembly.build import Builder
 from gateway.assembly.pools import SharedPools
+from gateway.assembly.stores import open_store
+from gateway.assembly.targets import pool_maker
 from gateway.config.load import Loaded
 from gateway.config.schema import Config
 from gateway.core.clock import Clock
@@ -17,6 +21,7 @@ from gateway.edge.fleet import LocalFleet
 from gateway.edge.listener import Listener
 from gateway.edge.protocol import EdgeLimits
 from gateway.edge.running import Running
+from gateway.telemetry.events import Events
 from gateway.telemetry.exposition import watch_process
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.observe import Observer
@@ -72,8 +77,18 @@ def settle_heap() -> None:
 class ServingProcess:
     """The data plane of one process, from the first configuration to the last reply."""
 
-    def __init__(self, loaded: Loaded, sink: LogSink, mock: MockStarter, clock: Clock, version: str) -> None:
-        """Listener bounds, logging and tracing are those of `loaded`; a reload does not change them."""
+    def __init__(
+        self,
+        loaded: Loaded,
+        sink: LogSink,
+        mock: MockStarter,
+        clock: Clock,
+        version: str,
+        state_file: Path | None = None,
+    ) -> None:
+        """Listener bounds, logging, tracing and the store are those of `loaded`; a reload does not change them.
+        `state_file` is that of the store in memory. Raises OSError when the state directory cannot be used.
+        """
         rng = random.Random()
         self._config = loaded.config
         self._sink = sink
@@ -84,11 +99,14 @@ class ServingProcess:
         observer = Observer(
             registry=self.registry, tracer=self._tracer, sink=requests_sink, recent=self.recent, clock=clock
         )
-        builder = Builder(SharedPools(pool_maker()), observer, clock, rng)
+        self.events = Events(requests_sink, clock)
+        self.store = open_store(loaded.config, clock, state_file, budget_alert(self.events, self.registry))
+        builder = Builder(SharedPools(pool_maker()), observer, clock, rng, self.store, self.events, self.registry)
         self.running = Running(builder, self.registry, self._tracer, mock, clock)
         self.registry.gauge("gateway_build_info", version).value = 1.0
         self.registry.on_snapshot(self.running.refresh_gauges)
         self.registry.on_snapshot(self._count_dropped)
+        self.registry.on_snapshot(self._count_store)
         watch_process(self.registry)
         self._data_plane = DataPlane(self.running, clock, rng)
         self._listener: Listener | None = None
@@ -99,10 +117,17 @@ class ServingProcess:
         self.registry.counter("gateway_log_lines_dropped_total").value = self._sink.dropped
         self.registry.counter("gateway_spans_dropped_total").value = self._tracer.dropped
 
+    def _count_store(self) -> None:
+        figures = self.store.figures
+        self.registry.gauge("gateway_store_up").value = float(self.store.is_up)
+        self.registry.counter("gateway_store_degraded_seconds_total").value = figures.degraded_s
+        self.registry.counter("gateway_store_round_trips_total").value = figures.round_trips
+        self.registry.counter("gateway_store_operations_total").value = figures.operations
+
     @property
     def fleet(self) -> LocalFleet:
         """This process alone, as the admin plane sees it."""
-        return LocalFleet(self.running, self.registry, self.recent)
+        return LocalFleet(self.running, self.registry, self.recent, self.store)
 
     async def listen(self, sock: socket.socket) -> Listener:
         """Serve requests on `sock`. A configuration must have been applied."""
@@ -137,7 +162,9 @@ class ServingProcess:
         """Give back connections and flush logs and spans, within bounds."""
         if self._lag is not None:
             self._lag.cancel()
+        await self.running.shadows.cancel()
         await self.running.pools.aclose()
+        await self.store.aclose()
         await self._tracer.shutdown(_FLUSH_S)
         await asyncio.to_thread(self._sink.flush, _FLUSH_S)
 

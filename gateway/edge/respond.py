@@ -8,6 +8,7 @@ from gateway.core.clock import Clock
 from gateway.core.errors import ClientGone, GatewayError, Headers, UpstreamError, UpstreamReplyError
 from gateway.core.exchange import ErrorEvent, Exchange, Reply, Tap
 from gateway.wire.errors import error_body, error_headers
+from gateway.wire.limit_headers import PREFIXES, limit_lines
 
 # Without these a proxy in front may hold events back until the end (F23).
 _EVENT_STREAM_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -140,7 +141,7 @@ class Responder:
     def _fail_whole(self, error: GatewayError) -> None:
         exchange = self._exchange
         exchange.status = error.status
-        headers = error_headers(error)
+        headers = error_headers(error, exchange.request.dialect)
         if isinstance(error, UpstreamError) and error.reply is not None:
             body = error.reply.body
             given = {name for name, _ in headers}
@@ -164,6 +165,10 @@ class Responder:
         lines = _OWN_LINES % (way, request_id, len(exchange.attempts), overhead_s * 1000, waited_s * 1000)
         if exchange.request.dialect == "anthropic":
             lines += b"request-id: %b\r\n" % request_id
+        if exchange.limits:
+            # A provider's own are about the gateway's account, which is none of the client's business.
+            headers = [item for item in headers if not item[0].startswith(PREFIXES)]
+            lines += limit_lines(exchange.request.dialect, exchange.limits, self._clock.wall())
         if not headers:
             return lines
         return b"%b\r\n%b" % (b"\r\n".join(map(_colon, headers)), lines)

@@ -1,7 +1,9 @@
 """The state of one serving process: the current configuration, what is in flight, whether it drains."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from gateway.assembly.build import Builder, needs_mock
@@ -11,11 +13,14 @@ from gateway.config.load import Loaded
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, ShuttingDown
 from gateway.edge.serving import Serving, serving
+from gateway.routing.shadow import Shadows
+from gateway.store.base import Override
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.observe import Observer
 from gateway.telemetry.tracing import Tracer
 
 _LAG_INTERVAL_S = 0.25
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Interrupt(Protocol):
@@ -39,6 +44,9 @@ class Running:
         self.observer: Observer = builder.observer
         self.tracer = tracer
         self.registry = registry
+        self.lag_s = 0.0
+        """How late the event loop ran each of its last two timers, at least."""
+        self.rss_bytes = 0
         self._builder = builder
         self._mock = mock
         self._clock = clock
@@ -54,16 +62,21 @@ class Running:
         return self._builder.pools
 
     @property
+    def shadows(self) -> Shadows:
+        """The copies of requests that are under way."""
+        return self._builder.shadows
+
+    @property
     def current(self) -> Serving:
         """What new exchanges are served with."""
         current = self.generations.current
         assert current is not None, "no configuration is loaded yet"
         return current
 
-    async def apply(self, loaded: Loaded) -> None:
-        """Serve with `loaded` from now on; exchanges that run keep what they began with."""
+    async def apply(self, loaded: Loaded, overrides: Mapping[str, Override] | None = None) -> None:
+        """Serve with `loaded`, and `overrides` over it, from now on; exchanges that run keep what they began with."""
         mock_url = await self._mock() if needs_mock(loaded) else None
-        generation = self._builder.build(loaded, mock_url)
+        generation = self._builder.build(loaded, mock_url, overrides or {})
         self.registry.configure(generation.routes_by_name, generation.targets)
         self.generations.swap(serving(loaded, generation, self._clock))
         self._describe(loaded)
@@ -84,12 +97,21 @@ class Running:
         registry = self.registry
         registry.gauge("gateway_draining").value = float(self.is_draining)
         registry.clear("gateway_upstream_connections")
+        registry.clear("gateway_breaker_state")
         for name, live in self.current.generation.targets.items():
+            if live.breaker is not None:
+                registry.gauge("gateway_breaker_state", name).value = float(live.breaker.state)
             if live.upstream is None:
                 continue
             stats = live.upstream.stats()
             for state, count in (("in_use", stats.in_use), ("idle", stats.idle), ("waiting", stats.waiting)):
                 registry.gauge("gateway_upstream_connections", name, state).value = float(count)
+
+    def restore(self, target: str) -> None:
+        """Close the breaker of a target, if it has one."""
+        live = self.current.generation.targets.get(target)
+        if live is not None and live.breaker is not None:
+            live.breaker.restore("by an operator")
 
     def interrupt_all(self) -> None:
         """End every exchange with an error in its dialect: the drain's time is over."""
@@ -102,4 +124,16 @@ class Running:
         while True:
             due_s = self._clock.monotonic() + _LAG_INTERVAL_S
             await asyncio.sleep(_LAG_INTERVAL_S)
-            gauge.value = max(self._clock.monotonic() - due_s, 0.0)
+            lag_s = max(self._clock.monotonic() - due_s, 0.0)
+            # A process that was only paused is late once; one that has too much to do is late again.
+            self.lag_s = min(float(gauge.value), lag_s)
+            gauge.value = lag_s
+            self.rss_bytes = resident_bytes()
+
+
+def resident_bytes() -> int:
+    """Memory that this process has in RAM; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway.config.load import Loaded, Sources, read
 from gateway.core.clock import Clock, SystemClock
+from gateway.core.errors import StoreUnavailable
 from gateway.core.pipeline import spawn
 from gateway.edge.admin import admin_app
 from gateway.edge.control import Control
@@ -16,6 +17,7 @@ from gateway.edge.fleet import Fleet
 from gateway.edge.listener import Listener, bind
 from gateway.edge.process import MockStarter, ServingProcess, edge_limits, settle_heap
 from gateway.edge.signals import Signals
+from gateway.store.base import Journal
 from gateway.telemetry.sink import LogSink
 
 logger = logging.getLogger(__name__)
@@ -31,19 +33,30 @@ class Options:
     admin: str | None
     workers: int
     version: str
+    state_dir: Path | None = None
+    """Instead of `server.state_dir`."""
 
     def read(self) -> Sources:
         """The configuration's sources as they are now."""
         return read(self.config, self.environ, listen=self.listen, admin=self.admin)
 
 
-async def open_admin(control: Control, fleet: Fleet, loaded: Loaded) -> Listener:
+async def open_admin(control: Control, fleet: Fleet, journal: Journal, clock: Clock) -> Listener:
     """The admin plane, listening."""
-    server = loaded.config.server
-    sock = bind(server.admin.host, server.admin.port)
-    listener = Listener(admin_app(control, fleet), sock, edge_limits(loaded.config), server.keepalive_timeout)
+    config = control.loaded.config
+    sock = bind(config.server.admin.host, config.server.admin.port)
+    app = admin_app(control, fleet, journal, clock)
+    listener = Listener(app, sock, edge_limits(config), config.server.keepalive_timeout)
     await listener.start()
     return listener
+
+
+async def first_overrides(control: Control) -> None:
+    """Serve with the overrides in force from the first request on, if the store tells them in time."""
+    try:
+        await control.refresh_overrides()
+    except StoreUnavailable as error:
+        logger.warning("starting without overrides: %s", error.message)
 
 
 def announce(loaded: Loaded, data: tuple[str, int], admin: Listener) -> None:
@@ -53,6 +66,11 @@ def announce(loaded: Loaded, data: tuple[str, int], admin: Listener) -> None:
     logger.info(
         "listening on http://%s:%d, admin on http://%s:%d, configuration %s", *data, *admin.address, loaded.revision
     )
+
+
+def state_file(options: Options, loaded: Loaded) -> Path:
+    """Where the store in memory keeps what must outlive the process."""
+    return (options.state_dir or Path(loaded.config.server.state_dir)) / "gateway.sqlite"
 
 
 def bind_data(loaded: Loaded, *, shared: bool = False) -> socket.socket:
@@ -75,23 +93,31 @@ class Served:
 async def serving(options: Options, loaded: Loaded, sink: LogSink, mock: MockStarter) -> AsyncIterator[Served]:
     """A gateway that serves until the scope ends, and then drains. Raises OSError when an address is taken."""
     clock: Clock = SystemClock()
-    process = ServingProcess(loaded, sink, mock, clock, options.version)
+    process = ServingProcess(loaded, sink, mock, clock, options.version, state_file(options, loaded))
     process.registry.gauge("gateway_workers").value = 1.0
     sock = bind_data(loaded)
+    await process.store.start()
     await process.running.apply(loaded)
-    control = Control(options.read, loaded, process.fleet, process.registry, clock)
+    journal = process.store.journal
+    control = Control(options.read, loaded, process.fleet, process.registry, clock, journal)
     try:
-        admin = await open_admin(control, process.fleet, loaded)
+        admin = await open_admin(control, process.fleet, journal, clock)
     except OSError:
         sock.close()
+        await process.store.aclose()
         raise
+    await first_overrides(control)
     data = await process.listen(sock)
-    watching = spawn(control.watch(), "configuration watch")
+    watching = [
+        spawn(control.watch(), "configuration watch"),
+        spawn(control.watch_overrides(), "overrides watch"),
+    ]
     try:
         yield Served(process, control, data, admin)
     finally:
         server = control.loaded.config.server
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         await process.drain(server.drain_delay, server.drain)
         admin.stop_accepting()
         await admin.close()

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.assembly.generation import Generation, Route
+from gateway.assembly.overrides import Isolation
 from gateway.config.load import Loaded
 from gateway.core.clock import Clock
 from gateway.core.exchange import Consumer
 from gateway.edge.auth import Keyring
 from gateway.edge.inbound import HostGate, host_gate
+from gateway.policies.overload import Shedder
 from gateway.routing.table import ModelFilter, ModelTable, is_glob
 
 
@@ -23,7 +25,10 @@ class Serving:
     required_tags: tuple[str, ...]
     max_body: int
     max_inflight: int
+    shedder: Shedder
     default_route: str | None
+    isolation: Isolation
+    """Whom an operator has shut out."""
     created_s: int
     """Unix seconds, when this generation was built: what lists of models call `created`."""
     _filters: dict[str, ModelFilter] = field(default_factory=dict)
@@ -77,6 +82,7 @@ def serving(loaded: Loaded, generation: Generation, clock: Clock) -> Serving:
                 models=key.models,
                 may_pin=key.may_pin,
                 expires_at=key.expires,
+                priority=key.priority,
             )
             for key in config.keys
         }
@@ -88,6 +94,13 @@ def serving(loaded: Loaded, generation: Generation, clock: Clock) -> Serving:
         required_tags=config.required_tags,
         max_body=config.server.max_body,
         max_inflight=config.server.max_inflight,
+        shedder=Shedder(
+            config.server.max_inflight,
+            config.server.overload.reserve_high,
+            config.server.overload.loop_lag,
+            config.server.overload.max_rss,
+        ),
         default_route=config.server.default_route,
+        isolation=generation.isolation,
         created_s=int(clock.wall()),
     )

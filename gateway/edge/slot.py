@@ -55,7 +55,7 @@ class WorkerProcess:
         self._channel = Channel(reader, writer, _answer_nothing)
         running = spawn(self._channel.run(), f"worker {self.number} channel")
         self.asked_revision = revision
-        await self._channel.call("start", dumped, timeout_s=_START_S)
+        await self._channel.call("start", [self.number, dumped], timeout_s=_START_S)
         self.revision = revision
         return running
 

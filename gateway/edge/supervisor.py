@@ -10,12 +10,14 @@ import asyncio
 import logging
 import socket
 
+from gateway.assembly.stores import open_store
 from gateway.config.load import Loaded
 from gateway.core.clock import SystemClock
 from gateway.core.pipeline import spawn
 from gateway.edge.control import Control
+from gateway.edge.desired import Desired
 from gateway.edge.listener import Listener, bind
-from gateway.edge.serve import Options, announce, bind_data, open_admin
+from gateway.edge.serve import Options, announce, bind_data, first_overrides, open_admin, state_file
 from gateway.edge.signals import Signals
 from gateway.edge.slot import WorkerProcess
 from gateway.edge.workers import WorkerFleet
@@ -50,22 +52,32 @@ async def supervise(options: Options, loaded: Loaded, sink: LogSink) -> int:
     sockets = shared_sockets(loaded, options.workers)
     address = sockets[0].getsockname()[:2]
     workers = [WorkerProcess(number, sock) for number, sock in enumerate(sockets)]
-    fleet = WorkerFleet(workers, loaded, registry)
-    control = Control(options.read, loaded, fleet, registry, SystemClock())
+    clock = SystemClock()
+    # Only its journal is used: workers count for themselves, or in the shared store.
+    store = open_store(loaded.config, clock, state_file(options, loaded), lambda crossing: None)
+    fleet = WorkerFleet(workers, Desired(loaded), registry, store)
+    control = Control(options.read, loaded, fleet, registry, clock, store.journal)
     try:
-        admin = await open_admin(control, fleet, loaded)
+        admin = await open_admin(control, fleet, store.journal, clock)
     except OSError:
         for sock in sockets:
             sock.close()
         raise
+    await store.start()
+    await first_overrides(control)
     keeping = [spawn(fleet.keep(worker), f"worker {worker.number}") for worker in workers]
     signals.on_hurry(fleet.hurry)
     if not await _has_started(fleet, signals):
         logger.error("no worker serves within %.0f s; giving up", _START_S)
         await _end(fleet, keeping, admin, 0.0, 0.0)
+        await store.aclose()
         return 1
     signals.on_reload(lambda: spawn(control.reload("SIGHUP"), "reload"))
-    watching = [spawn(control.watch(), "configuration watch"), spawn(fleet.watch(), "worker watch")]
+    watching = [
+        spawn(control.watch(), "configuration watch"),
+        spawn(control.watch_overrides(), "overrides watch"),
+        spawn(fleet.watch(), "worker watch"),
+    ]
     if not signals.stop.is_set():
         announce(loaded, address, admin)
     await signals.stop.wait()
@@ -74,6 +86,7 @@ async def supervise(options: Options, loaded: Loaded, sink: LogSink) -> int:
         task.cancel()
     server = control.loaded.config.server
     await _end(fleet, keeping, admin, server.drain_delay, server.drain)
+    await store.aclose()
     logger.info("stopped")
     await asyncio.to_thread(sink.flush, 2.0)
     return 0

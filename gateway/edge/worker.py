@@ -4,16 +4,19 @@ import asyncio
 import logging
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gateway.config.load import ConfigError, Loaded, Sources, load
+from gateway.config.load import ConfigError
 from gateway.core.clock import SystemClock
 from gateway.core.pipeline import spawn
 from gateway.edge.channel import Channel
-from gateway.edge.fleet import target_connections
+from gateway.edge.desired import Desired, restore
+from gateway.edge.fleet import LocalFleet, refresh_budgets
 from gateway.edge.process import MockStarter, ServingProcess, settle_heap
+from gateway.store.base import Grant
 from gateway.telemetry.sink import LogSink
 
 logger = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ def ignore_signals() -> None:
 
 
 class Worker:
-    """Answers the supervisor's calls: `start`, `apply`, `metrics`, `targets`, `find`, `drain`, `hurry`."""
+    """Answers the supervisor's calls: `start`, `apply`, `metrics`, `drain`, `hurry`, and what a fleet is asked."""
 
     def __init__(self, listening: socket.socket, sink: LogSink, mock: MockStarter, version: str) -> None:
         self._socket = listening
@@ -42,31 +45,62 @@ class Worker:
         """Do what is asked. Raises LookupError for a name that is not known."""
         match name:
             case "start":
-                return await self._start(payload)
+                return await self._start(*payload)
             case "apply":
                 return await self._apply(payload)
             case "metrics":
-                return msgspec.msgpack.encode(self._serving.registry.snapshot())
-            case "targets":
-                return target_connections(self._serving.running)
-            case "find":
-                return self._serving.recent.find(payload)
+                return await self._metrics()
             case "drain":
                 return await self._drain(*payload)
             case "hurry":
                 return self._hurry()
+        return await self._tell(self._serving.fleet, name, payload)
+
+    async def _tell(self, fleet: LocalFleet, name: str, payload: Any) -> Any:
+        """What the admin plane asks of this process."""
+        match name:
+            case "targets":
+                return await fleet.targets()
+            case "find":
+                return await fleet.find_request(payload)
+            case "evidence":
+                return await fleet.evidence(*payload)
+            case "restore":
+                return await fleet.restore(payload)
+            case "budgets":
+                return msgspec.to_builtins(await fleet.budgets())
+            case "grant":
+                return await fleet.grant(msgspec.convert(payload, Grant))
+            case "spend":
+                return msgspec.to_builtins(await fleet.spend(*payload))
         raise LookupError(f"no call {name!r}")
+
+    async def _metrics(self) -> bytes:
+        serving = self._serving
+        if not serving.store.is_shared:
+            # What is shared is the supervisor's to tell: it would be summed over the workers.
+            await refresh_budgets(serving.registry, serving.store, serving.running.current.loaded.config)
+        return msgspec.msgpack.encode(serving.registry.snapshot())
 
     @property
     def _serving(self) -> ServingProcess:
         assert self._process is not None, "the worker has not been started"
         return self._process
 
-    async def _start(self, dumped: bytes) -> None:
+    async def _start(self, number: int, dumped: bytes) -> None:
         async with self._changing:
-            loaded = _restore(dumped)
-            process = ServingProcess(loaded, self._sink, self._mock, SystemClock(), self._version)
-            await process.running.apply(loaded)
+            desired = _restore(dumped)
+            folder = desired.loaded.config.server.state_dir
+            process = ServingProcess(
+                desired.loaded,
+                self._sink,
+                self._mock,
+                SystemClock(),
+                self._version,
+                Path(folder) / f"worker-{number}.sqlite",
+            )
+            await process.store.start()
+            await process.running.apply(desired.loaded, desired.overrides)
             await process.listen(self._socket)
             process.registry.gauge("gateway_workers").value = 1.0
             self._process = process
@@ -75,7 +109,8 @@ class Worker:
     async def _apply(self, dumped: bytes) -> None:
         async with self._changing:
             # Off the loop: a file with thousands of routes takes a second to parse.
-            await self._serving.running.apply(await asyncio.to_thread(_restore, dumped))
+            desired = await asyncio.to_thread(_restore, dumped)
+            await self._serving.running.apply(desired.loaded, desired.overrides)
 
     async def _drain(self, delay_s: float, drain_s: float) -> None:
         async with self._changing:
@@ -99,10 +134,10 @@ class Worker:
             await self._process.close()
 
 
-def _restore(dumped: bytes) -> Loaded:
+def _restore(dumped: bytes) -> Desired:
     """What the supervisor has loaded. Raises ValueError, which the channel carries, where it could not have."""
     try:
-        return load(Sources.restore(dumped))
+        return restore(dumped)
     except ConfigError as error:
         raise ValueError("; ".join(map(str, error.faults))) from error
 

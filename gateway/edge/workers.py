@@ -6,16 +6,19 @@ told of a reload all the same (it reads that when it comes to itself), and is re
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from gateway.config.load import Loaded
 from gateway.core.pipeline import spawn
 from gateway.edge.channel import CallFailed, ChannelClosed
+from gateway.edge.desired import Desired
+from gateway.edge.fleet import EVIDENCE, TargetState, refresh_budgets, worse
 from gateway.edge.process import happens
 from gateway.edge.slot import WorkerProcess
+from gateway.store.base import BudgetState, Grant, Spend, Store
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.snapshot import Snapshot, merge, retire
 
@@ -35,11 +38,12 @@ _HURRY_GRACE_S = 8.0
 class WorkerFleet:
     """Every worker, as the admin plane sees them. Implements `Fleet`."""
 
-    def __init__(self, workers: Sequence[WorkerProcess], loaded: Loaded, registry: Registry) -> None:
-        """`registry` is the supervisor's own; `loaded` what workers start with."""
+    def __init__(self, workers: Sequence[WorkerProcess], desired: Desired, registry: Registry, store: Store) -> None:
+        """`registry` and `store` are the supervisor's own; `desired` is what workers start with."""
         self._workers = workers
-        self._loaded = loaded
-        self._dumped = loaded.sources.dump()
+        self._store = store
+        self._desired = desired
+        self._dumped = desired.dump()
         self._registry = registry
         # What workers that have ended had counted: no sum may fall because one was replaced (F126).
         self._former = Snapshot()
@@ -52,22 +56,22 @@ class WorkerFleet:
         """Whether at least one worker serves. A worker that is being replaced is no reason to leave."""
         return not self.is_draining and any(worker.is_serving for worker in self._workers)
 
-    async def apply(self, loaded: Loaded) -> None:
-        """Have every worker serve with `loaded`. Returns when all do, or after 2 s.
+    async def apply(self, desired: Desired) -> None:
+        """Have every worker serve with `desired`. Returns when all do, or after 2 s.
 
         A worker that starts meanwhile takes it before it counts as serving, one that dies is replaced
         by one that begins with it, and one that fails or is silent is told again once it answers.
         """
-        self._loaded, self._dumped = loaded, loaded.sources.dump()
+        self._desired, self._dumped = desired, desired.dump()
         telling = {
-            spawn(worker.apply(loaded.revision, self._dumped), f"worker {worker.number} reload"): worker.number
+            spawn(worker.apply(desired.id, self._dumped), f"worker {worker.number} reload"): worker.number
             for worker in self._serving()
         }
         if not telling:
             return
         _, late = await asyncio.wait(telling, timeout=_APPLY_WAIT_S)
         for task in late:
-            logger.error("worker %d has not applied configuration %s yet", telling[task], loaded.revision)
+            logger.error("worker %d has not applied configuration %s yet", telling[task], desired.id)
 
     async def snapshots(self) -> list[Snapshot]:
         """The metrics of every worker, of those that have ended, and the supervisor's own.
@@ -75,18 +79,48 @@ class WorkerFleet:
         A worker that does not answer within a second counts with what it told last.
         """
         await asyncio.gather(*(self._count(worker) for worker in self._serving()))
+        if self._store.is_shared:
+            await refresh_budgets(self._registry, self._store, self._desired.loaded.config)
         # No await from here on: a worker that ends is either among the living or among the former.
         return [self._registry.snapshot(), self._former, *(worker.counted for worker in self._workers)]
 
-    async def targets(self) -> dict[str, dict[str, int]]:
-        """Connections of each target, over all workers."""
-        total: dict[str, dict[str, int]] = {}
+    async def targets(self) -> dict[str, TargetState]:
+        """Each target, over all workers."""
+        total: dict[str, TargetState] = {}
         for answer in await self._ask_all("targets"):
-            for name, counts in answer.items():
-                sums = total.setdefault(name, dict.fromkeys(counts, 0))
-                for state, count in counts.items():
-                    sums[state] += count
+            for name, state in answer.items():
+                total[name] = worse(total[name], state) if name in total else state
         return total
+
+    async def evidence(self, kind: str, subject: str) -> list[dict[str, Any]]:
+        """Records of the last requests of a key, a target or a tag's value, of every worker."""
+        found = [record for answer in await self._ask_all("evidence", [kind, subject]) for record in answer]
+        return sorted(found, key=itemgetter("ts"), reverse=True)[:EVIDENCE]
+
+    async def restore(self, target: str) -> None:
+        """Close a target's breaker, in every worker."""
+        await self._ask_all("restore", target)
+
+    async def budgets(self) -> list[BudgetState]:
+        """Every budget counter: the shared store's, or the sum of what the workers count apart."""
+        if self._store.is_shared:
+            return await self._store.ledger.budgets()
+        answers = await self._ask_all("budgets")
+        return sum_budgets(msgspec.convert(state, BudgetState) for answer in answers for state in answer)
+
+    async def grant(self, grant: Grant) -> None:
+        """Enlarge a budget: in the shared store, or in every worker."""
+        if self._store.is_shared:
+            await self._store.ledger.grant(grant)
+        else:
+            await self._ask_all("grant", msgspec.to_builtins(grant))
+
+    async def spend(self, first_day: str, last_day: str) -> list[Spend]:
+        """The totals of these days, over all workers; one line for each worker that counts apart."""
+        if self._store.is_shared:
+            return await self._store.ledger.spend(first_day, last_day)
+        answers = await self._ask_all("spend", [first_day, last_day])
+        return [msgspec.convert(row, Spend) for answer in answers for row in answer]
 
     async def find_request(self, request_id: str) -> dict[str, Any] | None:
         """The record of one of the last requests, from whichever worker served it."""
@@ -102,8 +136,8 @@ class WorkerFleet:
             await asyncio.sleep(_LOOK_S)
             await self.snapshots()
             for worker in self._serving():
-                if worker.asked_revision != self._loaded.revision and worker.silent_since_s is None:
-                    spawn(worker.apply(self._loaded.revision, self._dumped), f"worker {worker.number} reload")
+                if worker.asked_revision != self._desired.id and worker.silent_since_s is None:
+                    spawn(worker.apply(self._desired.id, self._dumped), f"worker {worker.number} reload")
 
     async def wait_ready(self) -> None:
         """Wait until every worker serves."""
@@ -150,10 +184,10 @@ class WorkerFleet:
     async def _live(self, worker: WorkerProcess) -> None:
         """One process's life, from its start to its end."""
         try:
-            gone = await worker.start(self._loaded.revision, self._dumped)
-            while worker.revision != self._loaded.revision:
+            gone = await worker.start(self._desired.id, self._dumped)
+            while worker.revision != self._desired.id:
                 # There was a reload while it started.
-                if not await worker.apply(self._loaded.revision, self._dumped):
+                if not await worker.apply(self._desired.id, self._dumped):
                     raise ChannelClosed
             worker.is_serving = True
             if all(each.is_serving for each in self._workers):
@@ -221,3 +255,20 @@ class WorkerFleet:
             else:
                 good.append(answer)
         return good
+
+
+def sum_budgets(states: Iterable[BudgetState]) -> list[BudgetState]:
+    """The counters of processes that count apart, as one of each: spent and held add up, grants are everybody's."""
+    total: dict[tuple[str, str, str], BudgetState] = {}
+    for state in states:
+        name = (state.rule, state.scope, state.period)
+        known = total.get(name)
+        if known is not None:
+            state = msgspec.structs.replace(
+                known,
+                spent_nusd=known.spent_nusd + state.spent_nusd,
+                held_nusd=known.held_nusd + state.held_nusd,
+                granted_nusd=max(known.granted_nusd, state.granted_nusd),
+            )
+        total[name] = state
+    return list(total.values())

@@ -44,9 +44,21 @@ class Recent:
                 return _shown(record)
         return None
 
+    def select(self, kind: str, subject: str, n: int) -> list[dict[str, Any]]:
+        """The last `n` requests of a `key`, a `target` or a `tag` (`name=value`), newest first."""
+        found = (record for record in reversed(self._records) if _concerns(record.line, kind, subject))
+        return [_shown(record) for record in islice(found, n)]
+
     def latest(self, n: int) -> list[dict[str, Any]]:
         """The last `n` requests, newest first, each as `find` shows it."""
         return [_shown(record) for record in islice(reversed(self._records), n)]
+
+
+def _concerns(line: AccessRecord, kind: str, subject: str) -> bool:
+    if kind == "tag":
+        name, _, value = subject.partition("=")
+        return line.tags.get(name) == value
+    return (line.key if kind == "key" else line.target) == subject
 
 
 def _shown(record: Recorded) -> dict[str, Any]:

@@ -17,6 +17,9 @@ FIRST_TOKEN_BUCKETS = DURATION_BUCKETS[:14]
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Seconds. What the gateway adds is tenths of a millisecond, and trouble from ten milliseconds on."""
 
+RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0)
+"""1 is no difference, and fine around it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -86,6 +89,52 @@ METRICS: tuple[Metric, ...] = (
         merge="min",
     ),
     Metric("gateway_split_weight", "gauge", "Share of a route's requests.", ("route", "target"), merge="last"),
+    Metric(
+        "gateway_limit_decisions_total",
+        "counter",
+        "What a limit decided: allowed, refused, dry_run (would have refused); local, open without the store.",
+        ("limit", "decision"),
+    ),
+    Metric("gateway_budget_spent_usd", "gauge", "Settled spend of the current period, over all scopes.", ("limit",)),
+    Metric("gateway_budget_limit_usd", "gauge", "What a budget allows to each of its scopes.", ("limit",), merge="max"),
+    Metric(
+        "gateway_budget_alerts_total",
+        "counter",
+        "Marks of a budget (alert_at) that its spend has passed, once a period and scope.",
+        ("limit", "at"),
+    ),
+    Metric("gateway_store_up", "gauge", "1 while the store of limits and budgets answers, else 0.", merge="min"),
+    Metric("gateway_store_degraded_seconds_total", "counter", "Time without the store, over all workers."),
+    Metric("gateway_store_round_trips_total", "counter", "Calls to the store; each carries many operations."),
+    Metric("gateway_store_operations_total", "counter", "Operations that those calls carried."),
+    Metric("gateway_retries_total", "counter", "Further tries at the same target, by why.", ("route", "reason")),
+    Metric(
+        "gateway_fallbacks_total",
+        "counter",
+        "Requests that went on to another target, by why.",
+        ("route", "from", "to", "reason"),
+    ),
+    Metric("gateway_hedges_total", "counter", "Second requests sent, by whether they won.", ("route", "result")),
+    Metric(
+        "gateway_shadow_requests_total",
+        "counter",
+        "Copies of requests: ok, error, refused, cut (too long), skipped (too many), cancelled.",
+        ("route", "target", "result"),
+    ),
+    Metric(
+        "gateway_shadow_differences_total",
+        "counter",
+        "Copies whose reply differs from the client's in status or finish_reason.",
+        ("route", "target", "trait"),
+    ),
+    Metric(
+        "gateway_shadow_ratio",
+        "histogram",
+        "The copy's latency, first_event, output_tokens, cost or length, divided by the client's.",
+        ("route", "target", "measure"),
+        RATIO_BUCKETS,
+    ),
+    Metric("gateway_breaker_state", "gauge", "0 closed, 1 half-open, 2 open.", ("target",), merge="max"),
     Metric("gateway_config_info", "info", "The configuration in use.", ("revision", "environment"), merge="max"),
     Metric(
         "gateway_config_last_reload_successful",

@@ -24,10 +24,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("routing", "transport", "providers", "semantic", "rollout"),
     ),
     # `config`: the admin plane shows it, and the data plane takes its bounds from it. `routing`: what a key may see of
-    # the routes is asked without a request.
-    "edge": ("core", "wire", "store.base", "telemetry", "config", "routing", "assembly"),
+    # the routes is asked without a request. `policies.overload`: who is turned away before there is a way to go.
+    "edge": ("core", "wire", "store.base", "telemetry", "config", "policies.overload", "routing", "assembly"),
     "mock": ("core", "wire"),
-    "cli": ("config", "edge", "mock", "telemetry"),
+    "cli": ("assembly", "config", "edge", "mock", "operate", "telemetry"),
+    "operate": ("edge",),
     "__main__": ("cli",),
 }
 
@@ -37,7 +38,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "genai_prices": ("providers",),
     "httptools": ("edge", "mock", "transport"),
     "httpx": ("transport",),
-    "msgspec": ("core", "edge", "mock", "telemetry", "transport", "wire"),
+    "msgspec": ("core", "edge", "mock", "policies", "routing", "semantic", "store", "telemetry", "transport", "wire"),
     "numpy": ("semantic",),
     "onnxruntime": ("semantic",),
     "opentelemetry": ("telemetry",),

@@ -25,11 +25,11 @@ PLAIN = """
 apiVersion: gateway/v1
 server: {listen: "127.0.0.1:0", admin: "127.0.0.1:0", drain: 5s}
 targets:
-  mock: {provider: mock, base_url: MOCK_URL}
+  mock: {breaker: off, provider: mock, base_url: MOCK_URL}
 routes:
   - {model: demo, target: mock}
 """
-"""One route to one mock. `MOCK_URL` stands for the mock's address in every test's configuration."""
+"""One route to one mock, without a breaker: tests order many faults of it. `MOCK_URL` stands for the mock's address."""
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ async def gateway(config: str = PLAIN, environ: Mapping[str, str] | None = None)
         log_path = Path(folder) / "log.jsonl"
         log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         sink = LogSink(log_fd)
-        options = Options(config_path, dict(environ or {}), None, None, 1, "test")
+        options = Options(config_path, dict(environ or {}), None, None, 1, "test", Path(folder))
         try:
             async with serving(options, load(options.read()), sink, lambda: _url(mock)) as served:
                 admin_host, admin_port = served.admin.address

@@ -30,10 +30,10 @@ telemetry: {{traces: {{otlp: "{collector}", sample: 100%, headers: {{x-collector
 keys:
   - {{id: main, hash: "sha256:{digest}", models: [demo, leaky, dead, "none-*"]}}
 targets:
-  mock: {{provider: mock, base_url: MOCK_URL, api_key: env:PROVIDER_KEY}}
-  leaky: {{provider: openai, base_url: {leaky}/v1, api_key: env:PROVIDER_KEY,
+  mock: {{breaker: off, provider: mock, base_url: MOCK_URL, api_key: env:PROVIDER_KEY}}
+  leaky: {{breaker: off, provider: openai, base_url: {leaky}/v1, api_key: env:PROVIDER_KEY,
           headers: {{x-secret-header: env:TRACE_KEY}}}}
-  dead: {{provider: openai, base_url: "http://127.0.0.1:1/v1", api_key: env:PROVIDER_KEY}}
+  dead: {{breaker: off, provider: openai, base_url: "http://127.0.0.1:1/v1", api_key: env:PROVIDER_KEY}}
 routes:
   - {{model: demo, target: mock}}
   - {{model: leaky, target: leaky}}

@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import (
+    BudgetExceeded,
     ClientGone,
     Headers,
     InvalidRequest,
     Overloaded,
     ProviderReply,
+    RateLimited,
     UpstreamError,
     UpstreamReplyError,
     UpstreamTruncated,
 )
-from gateway.core.exchange import Attempt, Exchange, Reply
+from gateway.core.exchange import Attempt, Exchange, LimitState, Reply
 from gateway.edge.respond import Responder
 from tests.fakes import Client, FakeClock, event_frame, events_of, exchange, request
 
@@ -131,6 +133,28 @@ async def test_a_refusal_says_when_to_come_back() -> None:
     desk.responder.fail(Overloaded("full", retry_after_s=0.2))
     assert desk.client.headers[b"retry-after"] == b"1"
     assert desk.client.headers[b"retry-after-ms"] == b"200"
+
+
+async def test_the_client_is_told_of_its_own_limits_and_not_of_the_gateways() -> None:
+    """F64: on replies and on refusals, in the dialect's names."""
+    limits = (LimitState("requests", 10, 3, 0.5),)
+    theirs: Headers = [(b"x-ratelimit-remaining-tokens", b"9"), (b"content-type", b"text/x")]
+    desk = Desk(exchange(limits=limits))
+    await desk.responder.reply(Reply(200, theirs, body=b""))
+    assert desk.client.headers[b"x-ratelimit-remaining-requests"] == b"3"
+    assert desk.client.headers[b"content-type"] == b"text/x"
+    assert b"x-ratelimit-remaining-tokens" not in desk.client.headers
+    desk = Desk(exchange(request(dialect="anthropic"), limits=limits))
+    desk.responder.fail(RateLimited("no", limit="r", retry_after_s=0.5))
+    assert desk.client.headers[b"anthropic-ratelimit-requests-reset"] == b"2023-11-14T22:13:21Z"
+    assert (desk.client.status, desk.client.headers[b"retry-after-ms"]) == (429, b"500")
+
+
+async def test_a_spent_budget_has_no_time_to_come_back_at_for_anthropic() -> None:
+    desk = Desk(exchange(request(dialect="anthropic")))
+    desk.responder.fail(BudgetExceeded("no", limit="r", retry_after_s=0.5))
+    assert b"retry-after" not in desk.client.headers
+    assert desk.client.headers[b"x-should-retry"] == b"false"
 
 
 async def test_a_providers_own_error_is_passed_on_with_our_headers_over_its() -> None:

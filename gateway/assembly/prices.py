@@ -1,0 +1,27 @@
+"""What a target costs: as the configuration says, else as genai-prices knows it."""
+
+from gateway.config.targets import Target
+from gateway.core.price import Price
+from gateway.providers.prices import lookup
+
+
+def price_of(config: Target) -> Price | None:
+    """The price of a target; None when nobody says."""
+    declared = config.price
+    if declared is None:
+        return None if config.model is None else lookup(config.provider, config.model, config.base_url)
+    return Price(
+        input=declared.input or 0,
+        output=declared.output or 0,
+        cached_input=declared.cached_input,
+        cache_write=declared.cache_write,
+        audio_input=declared.audio_input,
+        audio_output=declared.audio_output,
+        reasoning=declared.reasoning,
+        request=declared.request or 0,
+    )
+
+
+def is_known(provider: str, model: str | None, base_url: str | None) -> bool:
+    """Whether the price of a model is known without being declared; for `gateway check`."""
+    return model is not None and lookup(provider, model, base_url) is not None
