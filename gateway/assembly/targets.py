@@ -15,9 +15,10 @@ from gateway.config.secret import Secret
 from gateway.config.targets import Breaker as BreakerConfig
 from gateway.config.targets import Target as TargetConfig
 from gateway.core.clock import Clock
-from gateway.core.errors import Headers
+from gateway.core.errors import Headers, InvalidRequest
 from gateway.core.pipeline import Handler, Policy, compose
 from gateway.core.price import Price
+from gateway.mock.bodies import read_body
 from gateway.policies.attempt import Attempted
 from gateway.policies.billing import Billed
 from gateway.policies.breaker import Breaker, BreakerSettings, Change
@@ -77,7 +78,8 @@ class TargetMaker:
         identity = _identity(name, config, base_url)
         price = price_of(config)
         calibration = lease.get(("calibration", *identity), Calibration)
-        quote = TargetQuote(price, config.context_window, calibration)
+        count = _mock_tokens if config.provider == "mock" else None
+        quote = TargetQuote(price, config.context_window, calibration, count=count)
         key: PoolKey | None = None
         upstream: Upstream | None = None
         handler: Handler | None = None
@@ -127,6 +129,14 @@ class TargetMaker:
             return Breaker(name, settings, self.clock, self.rng, self.leases, self.on_change)
 
         return lease.get(("breaker", settings, *identity), make)
+
+
+def _mock_tokens(body: bytes) -> int | None:
+    """Of the built-in mock it is known how it counts."""
+    try:
+        return read_body(body).input_tokens()
+    except InvalidRequest:
+        return None
 
 
 def _identity(name: str, config: TargetConfig, base_url: str) -> tuple[str, ...]:

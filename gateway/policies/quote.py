@@ -77,10 +77,12 @@ _UNTOUCHED = (b"22", b"5c", b"5C")
 class TargetQuote:
     """Quotes for one target. `context_window` caps a prompt, so give the model's true one, or None.
 
-    `template_tokens`: see TEMPLATE_TOKENS; 0 for a provider that is known to add nothing.
+    `template_tokens`: see TEMPLATE_TOKENS; 0 for a provider that is known to add nothing. `count`: the input
+    tokens of a body, for a provider whose way of counting is known exactly; it may give None for a body of
+    which it cannot tell. The quotes are exact then, and no money is held in vain.
     """
 
-    __slots__ = ("_calibration", "_ceilings", "_price", "_template", "_usual", "_window")
+    __slots__ = ("_calibration", "_ceilings", "_count", "_price", "_template", "_usual", "_window")
 
     def __init__(
         self,
@@ -89,8 +91,10 @@ class TargetQuote:
         calibration: Calibration | None,
         *,
         template_tokens: int = TEMPLATE_TOKENS,
+        count: Callable[[bytes], int | None] | None = None,
     ) -> None:
         self._price = price
+        self._count = count
         self._window = context_window
         self._calibration = calibration
         self._template = template_tokens
@@ -111,7 +115,7 @@ class TargetQuote:
         found = names(operation, body)
         output_tokens = 0 if operation == "embeddings" else max_tokens * request.head.n
         if not found:
-            input_tokens = self._input(len(body), strict, 0)
+            input_tokens = self._counted(body) or self._input(len(body), strict, 0)
             if price is None:
                 return Quote(input_tokens, output_tokens, None)
             cost = price.request + most_nusd(self._usual, input_tokens, output_tokens)
@@ -128,6 +132,9 @@ class TargetQuote:
                 # What was predicted and is wrong is charged as output.
                 output_tokens += len(body)
         return self._priced(found, input_tokens, output_tokens)
+
+    def _counted(self, body: bytes) -> int | None:
+        return None if self._count is None else self._count(body)
 
     def _input(self, size: int, strict: bool, added: int) -> int:
         tokens = size + self._template + added

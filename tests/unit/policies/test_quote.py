@@ -265,3 +265,12 @@ def test_no_vocabulary_of_bytes_makes_more_tokens(text: str, escaped: bool, role
     encoded = body.encode("utf-8", "surrogatepass")
     most = sum(len(text.encode("utf-8", "surrogatepass")) + 6 for _ in roles) + 100
     assert tokens(encoded) >= most
+
+
+def test_where_the_way_of_counting_is_known_the_quote_is_exact() -> None:
+    quote = TargetQuote(Price(input=1_000_000, output=2_000_000), None, None, count=lambda body: 7)
+    assert quote.worst_case(request(head=RequestHead(model="m", max_tokens=5), body=b'{"a":1}'), 5, True) == Quote(
+        7, 5, 17
+    )
+    unsure = TargetQuote(None, None, None, count=lambda body: None, template_tokens=0)
+    assert unsure.worst_case(request(head=RequestHead(model="m"), body=b'{"a":1}'), 5, True).input_tokens == 7
