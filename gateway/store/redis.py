@@ -15,7 +15,7 @@ append-only file or a replica. If it does lose its memory, the clients notice an
     {gw}:b:RULE|PERIOD|SCOPE         budget        hash: spent, held, highest mark told, end
     {gw}:hold:ID, {gw}:leases        holds that are not settled, and when their leases end
     {gw}:client:ID, {gw}:pulse       each process's last batch and its answer; when anybody was last heard
-    {gw}:grants:RULE, {gw}:budgets, {gw}:spend:DAY, {gw}:audit, {gw}:overrides, {gw}:lock:NAME
+    {gw}:grants, {gw}:budgets, {gw}:spend:DAY, {gw}:audit, {gw}:overrides, {gw}:lock:NAME
 """
 
 import asyncio

@@ -164,7 +164,7 @@ class SqliteBlobs(MemoryBlobs):
         receipt = await super().purge(scope)
         if self._file is not None and not await self.flush():
             raise StoreUnavailable(
-                f"Purged in memory alone: the cache's file cannot be written ({self.error}), and a restart would read it."
+                f"Purged in memory alone: the cache's file cannot be written ({self.error}). Ask again."
             )
         return receipt
 

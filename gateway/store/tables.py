@@ -60,14 +60,7 @@ class StateUnusable(OSError):
 
 def connect(path: Path, busy_s: float) -> sqlite3.Connection:
     """A connection that may be handed to another thread, with transactions by hand. Raises sqlite3.Error."""
-    connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
 
 
 @contextmanager
@@ -92,6 +85,8 @@ def load(connection: sqlite3.Connection, path: Path, wall_s: float) -> Saved:
     Raises StateUnusable, sqlite3.Error.
     """
     _check(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
     with transaction(connection):
         for table, (key, others) in _COLUMNS.items():
             names = ", ".join(column.split()[0] for column in key)

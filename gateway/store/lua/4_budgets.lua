@@ -1,23 +1,20 @@
 -- `b:...`: money of one period. A hash: spent `s`, held `h`, the highest mark that was told `m`, the period's end `e`.
--- `budgets` is the sorted set of them all by the end of their period, `grants:RULE` a hash of grants by id.
+-- `budgets` is the sorted set of them all by the end of their period, `grants` a hash of grants by id.
 local Budget = {}
 Budget.__index = Budget
 local GRACE = DAY
 
-local grants_of_rule = {}
+local grants
 
+-- Sum of the grants that are in force at a moment.
 local function granted(rule, scope, at)
-  local grants = grants_of_rule[rule]
   if not grants then
     grants = {}
-    for _, packed in ipairs(redis.call('HVALS', root .. ':grants:' .. rule)) do
-      grants[#grants + 1] = cmsgpack.unpack(packed)
-    end
-    grants_of_rule[rule] = grants
+    for _, packed in ipairs(redis.call('HVALS', root .. ':grants')) do grants[#grants + 1] = cmsgpack.unpack(packed) end
   end
   local sum = 0
   for _, grant in ipairs(grants) do
-    if (grant[1] == scope or grant[1] == '*') and grant[3] > at then sum = sum + grant[2] end
+    if grant[1] == rule and (grant[2] == scope or grant[2] == '*') and grant[4] > at then sum = sum + grant[3] end
   end
   return sum
 end

@@ -44,17 +44,16 @@ local function read_granted(rule, scopes)
 end
 
 local function grant(rule, id, scope, amount, until_us)
-  local key = root .. ':grants:' .. rule
-  local flat = redis.call('HGETALL', key)
-  local last = until_us
+  local key = root .. ':grants'
+  local flat, last = redis.call('HGETALL', key), until_us
   for i = 1, #flat, 2 do
-    local known = cmsgpack.unpack(flat[i + 1])
-    if known[3] <= now then redis.call('HDEL', key, flat[i]) end
-    last = math.max(last, known[3])
+    local ends = cmsgpack.unpack(flat[i + 1])[4]
+    if ends <= now then redis.call('HDEL', key, flat[i]) end
+    last = math.max(last, ends)
   end
-  redis.call('HSETNX', key, id, cmsgpack.pack({scope, amount, until_us}))
+  redis.call('HSETNX', key, id, cmsgpack.pack({rule, scope, amount, until_us}))
   expire(key, math.max(last - now, SECOND))
-  grants_of_rule[rule] = nil
+  grants = nil
   return true
 end
 

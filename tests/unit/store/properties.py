@@ -151,7 +151,7 @@ def some_claims(draw: st.DrawFn, period_s: float, ends_at_s: float) -> tuple[Cla
             limit = draw(st.sampled_from((4, 6)))
             claims.append(Claim("rate", scope, "window", "requests", 1, limit, period_s, dry_run=dry_run))
         elif kind == "t":
-            amount = draw(st.integers(0, 120))
+            amount = draw(st.sampled_from((0, 50, 100)) | st.integers(0, 120))
             claims.append(Claim("rate", scope, "window", "tokens", amount, 100, period_s, dry_run=dry_run))
         elif kind == "c":
             claims.append(Claim("slots", scope, "concurrency", "slots", 1, 3, dry_run=dry_run))
@@ -162,7 +162,7 @@ def some_claims(draw: st.DrawFn, period_s: float, ends_at_s: float) -> tuple[Cla
                     scope,
                     "budget",
                     "nusd",
-                    draw(st.integers(0, 1200)),
+                    draw(st.sampled_from((0, 500, 1000)) | st.integers(0, 1200)),
                     1000,
                     period="2026-11-21",
                     ends_at_s=ends_at_s,

@@ -126,8 +126,8 @@ async def end_leases(server: RedisServer) -> None:
     """Let every lease be over, as if all processes had died long ago."""
     for key in await server.run("KEYS", "*"):
         if key == b"{gw}:leases" or key.startswith(b"{gw}:c:"):
-            for hold_id in await server.run("ZRANGE", key, 0, -1):
-                await server.run("ZADD", key, 1, hold_id)
+            for place, hold_id in enumerate(await server.run("ZRANGE", key, 0, -1)):
+                await server.run("ZADD", key, place + 1, hold_id)
 
 
 @asynccontextmanager

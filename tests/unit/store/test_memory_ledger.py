@@ -167,7 +167,7 @@ def test_a_process_that_was_stopped_for_long_keeps_its_holds(clock: FakeClock) -
     assert not at_once(ledger, "b", SLOT).granted
 
 
-def test_a_million_scopes_do_not_stay(clock: FakeClock) -> None:
+def test_scopes_that_come_once_do_not_stay(clock: FakeClock) -> None:
     ledger = in_memory(clock)
     for number in range(20_000):
         rate = Claim("rate", f"key={number}", "window", "requests", 1, 5, period_s=1.0)

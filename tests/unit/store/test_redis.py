@@ -4,10 +4,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from redis.crc import key_slot
 
 from gateway.core.clock import SystemClock
@@ -16,7 +16,7 @@ from gateway.store.base import AuditEntry, Crossing, Grant, Override, Spend
 from gateway.store.redis import RedisSettings, RedisStore
 from tests.fakes import FakeClock
 from tests.redis_servers import RedisServer, needs_redis, redis_server
-from tests.unit.store.behaviour import Bench, StoreBehaviour
+from tests.unit.store.behaviour import StoreBehaviour
 from tests.unit.store.properties import LedgerMachine
 from tests.unit.store.redis_bench import (
     RedisBench,
@@ -37,7 +37,7 @@ from tests.unit.store.redis_bench import (
 pytestmark = needs_redis
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def shared_server() -> Iterator[RedisServer]:
     server = RedisServer()
     asyncio.run(server.start())
@@ -62,15 +62,13 @@ class RedisMachine(LedgerMachine):
     PERIOD_S = 36_000.0
     server: ClassVar[RedisServer]
 
-    def open_bench(self) -> AbstractAsyncContextManager[Bench]:
+    def open_bench(self) -> AbstractAsyncContextManager[Any]:
         return bench_on(self.server)
 
 
-@pytest.mark.usefixtures("shared_server")
-class TestProperties(RedisMachine.TestCase):
-    """F50, F51, F65, F68: found by hypothesis, if at all."""
-
-    settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+# F50, F51, F65, F68: found by hypothesis, if at all. Shrinking would take long, for each step waits for a server.
+TestProperties = RedisMachine.TestCase
+TestProperties.settings = settings(max_examples=60, stateful_step_count=30, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.mark.anyio

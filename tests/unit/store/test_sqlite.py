@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.store.sqlite import StateFile, StateInUse
-from gateway.store.tables import Key, Row, StateUnusable
+from gateway.store.tables import Key, Row, StateUnusable, Values
 
 NOW_S = 1_795_219_200.0
 BUDGET: Key = ("budget", ("day", "key=a", "2026-11-21"))
@@ -140,6 +140,47 @@ def test_rows_that_cannot_be_written_wait_and_nothing_is_lost(
         ),
         (logging.WARNING, f"{path} is written again, nothing of it was lost"),
     ]
+
+
+class Overtaken(StateFile):
+    """Fails once, while a newer row comes in."""
+
+    fails = True
+
+    def _try(self, rows: dict[Key, Values | None], purge_at_s: float | None) -> str | None:
+        if not self.fails:
+            return super()._try(rows, purge_at_s)
+        self.fails = False
+        self.write([row(2)])
+        return "disk full"
+
+
+def test_a_row_that_has_to_be_tried_again_does_not_replace_a_newer_one(path: Path) -> None:
+    file = Overtaken(path, wall_s=NOW_S, busy_s=0.01)
+    file.write([row(1), row(5, "key=b")])
+    assert not file.flush(5.0)
+    assert file.flush(5.0)
+    assert spent(path) == {"key=a": 2, "key=b": 5}
+    file.close(5.0)
+
+
+def test_a_disk_that_hangs_does_not_hang_the_end(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    goes_on = threading.Event()
+
+    class Hanging(StateFile):
+        def _try(self, rows: dict[Key, Values | None], purge_at_s: float | None) -> str | None:
+            goes_on.wait(5.0)
+            return super()._try(rows, purge_at_s)
+
+    file = Hanging(path, wall_s=NOW_S, busy_s=0.01)
+    file.start()
+    file.write([row(1)])
+    file.close(0.01)
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: not written within 0.01 s"]
+    goes_on.set()
+    file._thread.join(5.0)
+    assert spent(path) == {"key=a": 1}
+    file._connection.close()
 
 
 def test_what_no_table_can_hold_does_not_end_the_thread(file: StateFile) -> None:

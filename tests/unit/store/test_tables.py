@@ -148,6 +148,7 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
         reopened(path)
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("budget",)]
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
 def test_a_file_of_another_format_is_left_alone(path: Path, connection: sqlite3.Connection) -> None:
