@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     mock.add_argument("--quiet", action="store_true", help="keep no log of calls")
     mock.set_defaults(run=_mock)
 
-    add_commands(commands)
+    add_commands(commands, os.environ)
 
     # For the supervisor alone, so it is not in the help.
     worker = commands.add_parser("worker")

@@ -5,9 +5,9 @@ Each prints what came of it, and exits with 1 and one line when the gateway refu
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TextIO
 
 from gateway.edge.remote import AdminClient, AdminError, local_actor, quoted
@@ -17,9 +17,10 @@ DEFAULT_ADMIN = "http://127.0.0.1:8081"
 Verb = Callable[[AdminClient, argparse.Namespace], dict[str, Any]]
 
 
-def add_commands(commands: Any) -> None:
-    """Put the commands into a parser's sub-commands."""
-    switch = _command(commands, "switch", "send a route's traffic elsewhere, or back", _switch)
+def add_commands(commands: Any, environ: Mapping[str, str]) -> None:
+    """Put the commands into a parser's sub-commands. `environ` may hold GATEWAY_ADMIN and GATEWAY_ADMIN_TOKEN."""
+    add = partial(_command, commands, environ)
+    switch = add("switch", "send a route's traffic elsewhere, or back", _switch)
     switch.add_argument("route", help="the route's `model`")
     where = switch.add_mutually_exclusive_group(required=True)
     where.add_argument("--to", metavar="TARGET")
@@ -27,13 +28,13 @@ def add_commands(commands: Any) -> None:
     where.add_argument("--undo", action="store_true", help="where the file says again")
     _why_and_how_long(switch)
 
-    failover = _command(commands, "failover", "move traffic from targets with a tag to those with another", _failover)
+    failover = add("failover", "move traffic from targets with a tag to those with another", _failover)
     failover.add_argument("--tag", type=_tags, required=True, metavar="NAME=VALUE", help="tags of the targets to leave")
     failover.add_argument("--to", type=_tags, metavar="NAME=VALUE", help="tags of those that take over")
     failover.add_argument("--undo", action="store_true")
     _why_and_how_long(failover)
 
-    isolate = _command(commands, "isolate", "refuse a key, a target or a tag's value, and keep what it did", _isolate)
+    isolate = add("isolate", "refuse a key, a target or a tag's value, and keep what it did", _isolate)
     what = isolate.add_mutually_exclusive_group(required=True)
     for kind in ("key", "target", "tag"):
         what.add_argument(f"--{kind}")
@@ -41,28 +42,28 @@ def add_commands(commands: Any) -> None:
     _why_and_how_long(isolate)
 
     for name, text in (("eject", "take a target out of service"), ("restore", "take a target back")):
-        command = _command(commands, name, text, _eject if name == "eject" else _restore)
+        command = add(name, text, _eject if name == "eject" else _restore)
         command.add_argument("target")
         _why_and_how_long(command)
 
-    budgets = _command(commands, "budgets", "what is spent, held and left", _budgets)
+    budgets = add("budgets", "what is spent, held and left", _budgets)
     budgets.add_argument("--grant", metavar="NAME", help="more room in this budget")
     budgets.add_argument("--amount", metavar="$50")
     budgets.add_argument("--until", metavar="2026-11-21T18:00:00Z")
     budgets.add_argument("--scope", default="*", help="as shown; else every counter of the budget")
     budgets.add_argument("--reason")
 
-    why = _command(commands, "why", "each decision of one of the last requests", _why)
+    why = add("why", "each decision of one of the last requests", _why)
     why.add_argument("request_id")
-    audit = _command(commands, "audit", "who changed what, and why", _audit)
+    audit = add("audit", "who changed what, and why", _audit)
     audit.add_argument("--limit", default="20")
 
 
-def _command(commands: Any, name: str, text: str, verb: Verb) -> argparse.ArgumentParser:
+def _command(commands: Any, environ: Mapping[str, str], name: str, text: str, verb: Verb) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.add_argument("--admin", default=None, metavar="URL", help=f"else $GATEWAY_ADMIN, else {DEFAULT_ADMIN}")
     parser.add_argument("--json", action="store_true", help="the answer as it is")
-    parser.set_defaults(run=lambda arguments: _run(verb, arguments, sys.stdout, sys.stderr))
+    parser.set_defaults(run=lambda arguments: _run(verb, arguments, environ, sys.stdout, sys.stderr))
     return parser
 
 
@@ -71,9 +72,9 @@ def _why_and_how_long(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--for", dest="for_", metavar="2h", help="how long; else until it is undone")
 
 
-def _run(verb: Verb, arguments: argparse.Namespace, out: TextIO, err: TextIO) -> int:
-    url = arguments.admin or os.environ.get("GATEWAY_ADMIN") or DEFAULT_ADMIN
-    client = AdminClient(url, os.environ.get("GATEWAY_ADMIN_TOKEN"), local_actor())
+def _run(verb: Verb, arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+    url = arguments.admin or environ.get("GATEWAY_ADMIN") or DEFAULT_ADMIN
+    client = AdminClient(url, environ.get("GATEWAY_ADMIN_TOKEN"), local_actor())
     try:
         answer = verb(client, arguments)
     except AdminError as error:

@@ -1,5 +1,7 @@
 """What a target costs: as the configuration says, else as genai-prices knows it."""
 
+from collections.abc import Callable
+
 from gateway.config.targets import Target
 from gateway.core.price import Price
 from gateway.providers.prices import lookup
@@ -20,6 +22,13 @@ def price_of(config: Target) -> Price | None:
         reasoning=declared.reasoning,
         request=declared.request or 0,
     )
+
+
+def by_model(config: Target) -> Callable[[str], Price | None] | None:
+    """Prices by the name of the model that answered, for a target that passes the client's model name on."""
+    if config.price is not None or config.model is not None:
+        return None
+    return lambda model: lookup(config.provider, model, config.base_url)
 
 
 def is_known(provider: str, model: str | None, base_url: str | None) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from gateway.assembly.generation import LiveTarget
 from gateway.assembly.lasting import Lease
 from gateway.assembly.pools import PoolKey, SharedPools
-from gateway.assembly.prices import price_of
+from gateway.assembly.prices import by_model, price_of
 from gateway.config.load import Loaded
 from gateway.config.secret import Secret
 from gateway.config.targets import Breaker as BreakerConfig
@@ -100,7 +100,7 @@ class TargetMaker:
             destination = Destination(KINDS[config.provider].name, config.model, origin.host, origin.port)
             policies += [
                 Attempted(name, destination, self.observer, self.clock),
-                Billed(price, calibration),
+                Billed(price, calibration, by_model(config)),
             ]
             handler = compose(policies, Target(_settings(name, config, base_url), upstream, self.clock))
         parts = Parts(

@@ -30,7 +30,7 @@ from msgspec import msgpack
 from gateway.core.clock import Clock
 from gateway.core.errors import StoreUnavailable
 from gateway.core.pipeline import spawn
-from gateway.store.link import Link, Unreachable
+from gateway.store.link import Unreachable
 from gateway.store.packing import US_PER_S, Op
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,22 @@ _GOOD_TRIP_S = 0.02
 Operation = tuple[Any, ...]
 _encode = msgpack.Encoder().encode
 _decode = msgpack.Decoder().decode
+
+
+class Asking(Protocol):
+    """The way to the script; see link.Link."""
+
+    async def connect(self, within_s: float) -> None:
+        """Be connected. Raises Unreachable."""
+        ...
+
+    async def ask(self, question: bytes) -> bytes:
+        """The answer. Raises Unreachable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        ...
 
 
 class Owner(Protocol):
@@ -100,7 +116,7 @@ def unavailable() -> StoreUnavailable:
 class Batcher:
     """Carries operations to the script, and knows whether it answers."""
 
-    def __init__(self, link: Link, lease_s: float, clock: Clock, rng: Random, owner: Owner) -> None:
+    def __init__(self, link: Asking, lease_s: float, clock: Clock, rng: Random, owner: Owner) -> None:
         self._link = link
         self._lease_s = lease_s
         self._clock = clock
@@ -262,7 +278,9 @@ class Batcher:
                 "the store has lost its memory" if status == _LOST else "the store is gathering what it has lost"
             )
         self.operations += len(batch)
-        self._hand_out(batch, answers)
+        # What comes again is what nobody waits for; the answer may be the one to the batch as it first was.
+        if not is_again:
+            self._hand_out(batch, answers)
         self._owner.learn(crossings, budgets)
         return float(gathers_us) / US_PER_S
 

@@ -21,8 +21,9 @@ from gateway.store.tables import Saved
 from gateway.store.totals import SpendTotals
 from gateway.store.windows import US_PER_S
 
-REMEMBERED = 8192
-"""Settled ids that are known at least; at most twice as many."""
+REMEMBERED = 512
+"""Settled ids that are known at least; at most twice as many. Few, because what is kept of each request is memory
+that the next ones cannot take again while it is still in the cache."""
 _LEASE_US = round(LEASE_S * US_PER_S)
 # Looked at after each `_SWEEP_US`: some 25 µs of work.
 _SWEPT_AT_ONCE = 100

@@ -7,7 +7,7 @@ from typing import Protocol
 from gateway.store.sqlite import StateFile
 from gateway.store.tables import Row
 
-GATHER_S = 0.001
+GATHER_S = 0.005
 """How long changes are gathered before they are handed to the file's thread."""
 FLUSH_S = 2.0
 """How long a change that an operator made may take to be in the file, before it is left to come there by itself."""

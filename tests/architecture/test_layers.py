@@ -13,12 +13,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "store": ("core",),
     "telemetry": ("core",),
     "config": ("core",),
-    "policies": ("core", "store.base", "telemetry"),
+    "policies": ("core", "store.base", "store.blobs", "telemetry"),
     "routing": ("core",),
     "transport": ("core",),
     "providers": ("core", "wire", "transport"),
     "semantic": ("core",),
     "rollout": ("core", "store.base"),
+    "mock": ("core", "wire"),
     # `mock.bodies`: how the built-in mock counts tokens is known, so what it may cost is held exactly.
     "assembly": (
         "mock.bodies",
@@ -28,9 +29,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # `config`: the admin plane shows it, and the data plane takes its bounds from it. `routing`: what a key may see of
     # the routes is asked without a request. `policies.overload`: who is turned away before there is a way to go.
     "edge": ("core", "wire", "store.base", "telemetry", "config", "policies.overload", "routing", "assembly"),
-    "mock": ("core", "wire"),
-    "cli": ("assembly", "config", "edge", "mock", "operate", "telemetry"),
     "operate": ("edge",),
+    "cli": ("assembly", "config", "edge", "mock", "operate", "telemetry"),
     "__main__": ("cli",),
 }
 

@@ -18,6 +18,9 @@ local now = tonumber(clock[1]) * SECOND + tonumber(clock[2])
 -- From here on leases may end; later than now when the store has been away, so that the living can speak first.
 local reaps = true
 
+-- When this server's memory was last lost; 0 if it never was.
+local lost_at = 0
+
 -- Counters that this batch has touched, by key: loaded once, written back once, when all its operations are done.
 local loaded = {}
 local crossings = {}

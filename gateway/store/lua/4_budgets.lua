@@ -1,4 +1,5 @@
--- `b:...`: money of one period. A hash: spent `s`, held `h`, the highest mark that was told `m`, the period's end `e`.
+-- `b:...`: money of one period. A hash: spent `s`, held `h`, the highest mark that was told `m`, the period's end `e`;
+-- and for the case that memory was lost: what was spent at that moment `f`, and which moment that was `g`.
 -- `budgets` is the sorted set of them all by the end of their period, `grants` a hash of grants by id.
 local Budget = {}
 Budget.__index = Budget
@@ -23,9 +24,11 @@ local function budget_of(name, ends)
   local key = root .. ':' .. name
   local self = loaded[key]
   if self then return self end
-  local raw = redis.call('HMGET', key, 's', 'h', 'm', 'e')
+  local raw = redis.call('HMGET', key, 's', 'h', 'm', 'e', 'f', 'g')
   self = setmetatable({key = key, name = name, spent = tonumber(raw[1] or 0), held = tonumber(raw[2] or 0),
     told = tonumber(raw[3] or 0), ends = tonumber(raw[4] or ends), is_new = not raw[1], is_changed = false}, Budget)
+  -- The first touch since the loss: this much has survived it.
+  self.survived = tonumber(raw[6] or 0) == lost_at and tonumber(raw[5] or 0) or self.spent
   loaded[key] = self
   return self
 end
@@ -67,6 +70,13 @@ function Budget:spend(claim, amount)
   end
 end
 
+-- What clients remember is compared with what has survived; what they add comes on top, in whatever order they come.
+function Budget:at_least(spent)
+  if spent <= self.survived then return end
+  self.spent, self.survived, self.is_changed = self.spent + spent - self.survived, spent, true
+  self.told = math.max(self.told, spent)
+end
+
 function Budget:take(claim) self:hold(claim[3]) end
 
 function Budget:retake(claim, _, _, has_lapsed)
@@ -94,7 +104,8 @@ function Budget:lives_until() return self.ends + GRACE end
 
 function Budget:save()
   if not self.is_changed then return end
-  redis.call('HSET', self.key, 's', self.spent, 'h', self.held, 'm', self.told, 'e', self.ends)
+  redis.call('HSET', self.key, 's', self.spent, 'h', self.held, 'm', self.told, 'e', self.ends,
+    'f', self.survived, 'g', lost_at)
   if self.is_new then
     expire(self.key, math.max(self.ends - now, 0) + 2 * GRACE)
     redis.call('ZREMRANGEBYSCORE', root .. ':budgets', '-inf', now - 2 * GRACE)

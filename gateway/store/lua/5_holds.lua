@@ -148,11 +148,7 @@ end
 
 -- At least this was spent: a client has seen it, before this server lost it.
 local function at_least(name, ends, spent)
-  if ends <= now then return true end
-  local counter = budget_of(name, ends)
-  if counter.spent < spent then
-    counter.spent, counter.told, counter.is_changed = spent, math.max(counter.told, spent), true
-  end
+  if ends > now then budget_of(name, ends):at_least(spent) end
   return true
 end
 

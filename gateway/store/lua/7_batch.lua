@@ -5,8 +5,8 @@
 -- more: do it. Anything else: this server has lost some of what it once did (or an old batch comes late, and is
 -- not done).
 --
--- `pulse`: when the last batch of any client came, from when on leases may end, and until when nothing is decided,
--- because the store has lost its memory and the clients are telling it theirs.
+-- `pulse`: when the last batch of any client came; from when on leases may end; until when nothing is decided, because
+-- the store has lost its memory and the clients are telling it theirs; and when that was lost.
 local GATHERING = 2200000
 local AWAY = 20 * SECOND
 local LARGEST_KEPT = 65536
@@ -38,13 +38,13 @@ if seq ~= last + 1 then return cmsgpack.pack({LOST, now, 0, {}, {}, {}}) end
 
 local seen, reap_from, gathers_until = now, 0, 0
 local pulse = redis.call('GET', pulse_key)
-if pulse then seen, reap_from, gathers_until = unpack(cmsgpack.unpack(pulse)) end
-if has_lost and gathers_until <= now then gathers_until = now + GATHERING end
+if pulse then seen, reap_from, gathers_until, lost_at = unpack(cmsgpack.unpack(pulse)) end
+if has_lost and gathers_until <= now then gathers_until, lost_at = now + GATHERING, now end
 if gathers_until > now and not recovers then return cmsgpack.pack({GATHERS, now, gathers_until - now, {}, {}, {}}) end
 -- Nobody was here for a while: the store was away, and holds of clients that live look as if they had lapsed.
 if now - seen > AWAY then reap_from = now + GATHERING * 2 end
 reaps = now >= reap_from and now >= gathers_until
-redis.call('SET', pulse_key, cmsgpack.pack({now, reap_from, gathers_until}), 'EX', NOBODY_KNOWS_S)
+redis.call('SET', pulse_key, cmsgpack.pack({now, reap_from, gathers_until, lost_at}), 'EX', NOBODY_KNOWS_S)
 
 if reaps then reap() end
 local answers = {}
