@@ -92,7 +92,7 @@ class ReplyWriter(HttpToolsProtocol):
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.hang_up()
-        cycle.on_response()
+        self.on_response_complete()
 
     def _date(self) -> bytes:
         # uvicorn replaces the list once a second.
