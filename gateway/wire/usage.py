@@ -14,7 +14,7 @@ from gateway.core.exchange import Usage
 BYTES_PER_TOKEN = 4
 """English prose in the usual vocabularies comes to 4 to 4.5 bytes a token, code and other scripts to fewer."""
 
-_ONE_TOKEN_BYTES = 16
+ONE_TOKEN_BYTES = 16
 """A piece of a stream up to this size is taken for one token, which is how providers mostly send them."""
 
 _FAR_BELOW = 3
@@ -37,7 +37,7 @@ def piece_tokens(text: object) -> int:
     if not isinstance(text, str):
         return estimate_tokens(len(msgspec.json.encode(text)))
     n_bytes = len(text) if text.isascii() else len(text.encode())
-    return 1 if n_bytes <= _ONE_TOKEN_BYTES else estimate_tokens(n_bytes)
+    return 1 if n_bytes <= ONE_TOKEN_BYTES else estimate_tokens(n_bytes)
 
 
 def read_openai_usage(usage: Usage, reported: object) -> None:
