@@ -220,12 +220,19 @@ class TargetReply:
                     body = await response.read_all(MAX_REPLY_BYTES)
                     return target.whole_reply(exchange, 200, layout.down(headers), body)
             return await target.read(exchange, response, layout)
-        except BaseException as error:
+        except UpstreamTimeout as error:
             self._close()
-            mapped = self._mapped(error)
-            if mapped is error:
-                raise
-            raise mapped from error
+            late = target.whose_deadline(exchange, error)
+            try:
+                if late is error:
+                    raise
+                raise late from error
+            finally:
+                # A local that is an error, in a frame of its own traceback, is a cycle of all that the frames hold.
+                del late
+        except BaseException:
+            self._close()
+            raise
         finally:
             attempt.waited_s = target.clock.monotonic() - attempt.started_s
 
@@ -233,10 +240,13 @@ class TargetReply:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
-        if error is not None:
-            mapped = self._mapped(error)
-            if mapped is not error:
-                raise mapped from error
+        if isinstance(error, UpstreamTimeout):
+            late = self._target.whose_deadline(self._exchange, error)
+            try:
+                if late is not error:
+                    raise late from error
+            finally:
+                del late
 
     async def _stream(self, response: UpstreamResponse, layout: Layout, injected: bool) -> Reply:
         exchange, request = self._exchange, self._exchange.request
@@ -254,11 +264,6 @@ class TargetReply:
         if response.listen(None):
             reply.pour = stream.pour
         return reply
-
-    def _mapped(self, error: BaseException) -> BaseException:
-        if isinstance(error, UpstreamTimeout):
-            return self._target.whose_deadline(self._exchange, error)
-        return error
 
     def _close(self) -> None:
         if self._response is not None:
