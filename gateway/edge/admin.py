@@ -115,9 +115,15 @@ class _Endpoints:
                     for name, target in self._control.loaded.config.targets.items()
                     if target.out_of_service
                 },
+                "store": await self._store(),
             }
             return JSONResponse(detail, status_code=200 if ready else 503)
         return PlainTextResponse("ok\n" if ready else "draining\n", status_code=200 if ready else 503)
+
+    async def _store(self) -> dict[str, Any]:
+        """Of which kind the store is, and whether every process reaches it: an outage degrades, and is no readiness."""
+        [up] = merge(await self._fleet.snapshots()).metrics["gateway_store_up"]
+        return {"kind": self._control.loaded.config.store.kind, "up": up.value == 1.0}
 
     async def metrics(self, request: Request) -> Response:
         """Every process's metrics, summed, in the format that the scraper asks for."""

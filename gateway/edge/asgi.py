@@ -66,6 +66,9 @@ class Interruption:
 class DataPlane:
     """The ASGI application of the data listener."""
 
+    is_direct = True
+    """Every error is answered here: nothing need stand around it (see `edge/protocol.py`)."""
+
     def __init__(self, running: Running, clock: Clock, rng: random.Random) -> None:
         self._running = running
         self._clock = clock

@@ -19,6 +19,17 @@ TWICE = b":twice"
 _OPTIONAL = (b"x-gateway-prompt", b"x-gateway-timeout", b"x-gateway-hops")
 """What most requests do not send: looked for all at once."""
 
+_USUAL_NAMES = (
+    b"accept accept-encoding accept-language anthropic-beta anthropic-version api-key authorization cache-control "
+    b"connection content-length content-type cookie host http-referer idempotency-key openai-beta origin referer "
+    b"traceparent tracestate user-agent x-api-key x-forwarded-for x-forwarded-host x-forwarded-proto "
+    b"x-gateway-prompt x-gateway-tags x-real-ip x-request-id x-stainless-arch x-stainless-async x-stainless-helper "
+    b"x-stainless-lang x-stainless-os x-stainless-package-version x-stainless-read-timeout x-stainless-retry-count "
+    b"x-stainless-runtime x-stainless-runtime-version x-stainless-timeout x-title"
+).split()
+KNOWN_NAMES = {spelling: name for name in _USUAL_NAMES for spelling in (name, name.title(), name.upper())}
+"""Usual names as they come, to their lower case: one object for all requests, whose hash is known."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _PROMPT = re.compile(rb"([A-Za-z0-9._/-]{1,128})@([A-Za-z0-9._-]{1,64})")
 _TAG = re.compile(r"\s*([A-Za-z][A-Za-z0-9_.-]{0,63})\s*=\s*([^\x00-\x1f\x7f,]{0,128}?)\s*")

@@ -5,17 +5,19 @@ departure by `on_gone`, at once and without a task that waits for it.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, HTTPScope
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.core.errors import HeadersTooLarge, InvalidRequest, Overloaded
 from gateway.edge.bounds import BODY, HEAD, IDLE, LINGER, SWEEP_INTERVAL_S, BoundedConnection, EdgeLimits
+from gateway.edge.inbound import KNOWN_NAMES
 from gateway.edge.turn import Turn
 
 __all__ = ["SWEEP_INTERVAL_S", "EdgeLimits", "EdgeProtocol", "bounded"]
@@ -27,6 +29,9 @@ _MAX_URL_BYTES = 16 * 1024
 class EdgeProtocol(BoundedConnection):
     """One client connection. `limits` is set on a subclass for each listener, see `bounded`."""
 
+    cycle: Turn
+    active: Turn
+
     def __init__(
         self,
         config: Config,
@@ -36,9 +41,14 @@ class EdgeProtocol(BoundedConnection):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.task: asyncio.Task[None] | None = None
+        self._bell: asyncio.Future[None] | None = None
+        """What `task` waits for between two requests."""
+        self._next: Turn | None = None
+        self._is_lost = False
         self._head_bytes = 0
         self._bytes_since_body = 0
         self._declines_upgrade = False
+        self._is_direct: bool = getattr(self.app, "is_direct", False)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or refuse it when there are too many."""
@@ -76,14 +86,21 @@ class EdgeProtocol(BoundedConnection):
 
     def on_message_begin(self) -> None:
         """Start the clock of a head."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._idle_since_s = None
         self._phase = HEAD
         self._since_s = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header line, without the white space that the parser leaves at its end (RFC 9110, 5.5)."""
-        name, value = name.lower(), value.rstrip(b" \t")
+        value = value.rstrip(b" \t")
+        known = KNOWN_NAMES.get(name)
+        if known is not None:
+            self.headers.append((known, value))
+            return
+        name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
@@ -113,30 +130,49 @@ class EdgeProtocol(BoundedConnection):
         self.headers = []
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a piece of the body; the first one, which is mostly all of it, without a copy."""
         self._bytes_since_body = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        if cycle.body or len(body) > HIGH_WATER_LIMIT:
+            cycle.add(body)
+        else:
+            cycle.body = body
+            cycle.set()
 
     def _take_turn(self) -> None:
         """As uvicorn's `on_headers_complete`, without what no listener of ours has."""
-        parser, scope, url = self.parser, self.scope, self.url
+        parser, url = self.parser, self.url
         http_version = parser.get_http_version()
-        scope["method"] = parser.get_method().decode("ascii")
-        if http_version != "1.1":
-            scope["http_version"] = http_version
         if url[:1] == b"/" and b"?" not in url and b"#" not in url:
             raw_path, query = url, b""
         else:
             parsed = httptools.parse_url(url)
             raw_path, query = parsed.path, parsed.query or b""
         path = raw_path.decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = raw_path
-        scope["query_string"] = query
-        # Here, and not when a head begins: one that never ends would leave a cycle of references.
-        scope["gateway.connection"] = self  # type: ignore[typeddict-unknown-key]
+        scope: dict[str, Any] = {
+            "type": "http",
+            "http_version": http_version,
+            "method": parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self.headers,
+            # Here, and not when a head begins: one that never ends would leave a cycle of references.
+            "gateway.connection": self,
+        }
+        if not self._is_direct:
+            scope |= {
+                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+                "server": self.server,
+                "client": self.client,
+                "scheme": self.scheme,
+                "root_path": self.root_path,
+                "state": self.app_state.copy(),
+            }
         previous = self.cycle
-        self.cycle = Turn(self, scope, http_version != "1.0" and parser.should_keep_alive())
+        self.cycle = Turn(self, cast(HTTPScope, scope), http_version != "1.0" and parser.should_keep_alive())
         if previous is None or previous.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
@@ -154,22 +190,61 @@ class EdgeProtocol(BoundedConnection):
         else:
             self._idle_since_s = self.loop.time()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the exchange, or the task that waits for one, that nobody is there any more."""
+        self._is_lost = True
+        super().connection_lost(exc)
+        self._ring()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        # As uvicorn's, but the task is kept: `asyncio.current_task` costs the application a system call
-        # on Python 3.11 (its `get_running_loop` asks for the process id), a tenth of all its time.
+        # As uvicorn's, but one task serves the requests of a connection, one after the other. It is kept because
+        # `asyncio.current_task` costs the application a system call on Python 3.11 (its `get_running_loop` asks
+        # for the process id). It goes on in the next turn of the loop and not at once, though that could be had:
+        # 64 requests parsed, then 64 answered, is 5 % less CPU than 64 times both, for the sake of the caches.
+        assert isinstance(cycle, Turn)
         self.active = cycle
-        self.task = self.loop.create_task(self._run(cycle, app))
+        if self._bell is not None and not self._bell.done():
+            self._next = cycle
+            self._ring()
+        else:
+            # The first request, or the scopes of the last one are still closing.
+            self.task = self.loop.create_task(self._serve(cycle))
+        assert self.task is not None
         self.tasks.add(self.task)
 
-    async def _run(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+    async def _serve(self, cycle: Turn | None) -> None:
+        """Answer `cycle`, and what comes later; ends with the connection, with a cancellation, or when replaced."""
         task = self.task
-        try:
-            await cycle.run_asgi(app)
-        finally:
-            # Here and not in a callback of the task, which would cost a turn of the loop.
-            self.tasks.discard(task)
-            # Else connection and scope hold each other, until the collector comes.
-            cycle.scope.pop("gateway.connection", None)  # type: ignore[typeddict-item]
+        assert task is not None
+        while cycle is not None:
+            try:
+                if self._is_direct:
+                    await self.app(cycle.scope, cycle.receive, cycle.send)
+                else:
+                    await cycle.run_asgi(self.app)
+            finally:
+                self.tasks.discard(task)
+                if not cycle.response_complete and not cycle.disconnected:
+                    self.transport.close()
+                # Else connection and scope hold each other, until the collector comes.
+                cycle.scope.pop("gateway.connection", None)  # type: ignore[typeddict-item]
+            if self.task is not task or task.cancelling():
+                return
+            cycle = await self._next_turn()
+
+    async def _next_turn(self) -> Turn | None:
+        while self._next is None:
+            if self._is_lost:
+                return None
+            self._bell = self.loop.create_future()
+            await self._bell
+        turn, self._next = self._next, None
+        return turn
+
+    def _ring(self) -> None:
+        bell, self._bell = self._bell, None
+        if bell is not None and not bell.done():
+            bell.set_result(None)
 
     def on_message_complete(self) -> None:
         """Stop the clock of the body."""
@@ -177,7 +252,10 @@ class EdgeProtocol(BoundedConnection):
             return
         self._phase = IDLE
         self._head_bytes = 0
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.set()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in JSON as every other error."""
@@ -190,7 +268,7 @@ class EdgeProtocol(BoundedConnection):
         if cycle.more_body or cycle.disconnected:
             return None
         body = bytes(cycle.body)
-        cycle.body = bytearray()
+        cycle.body = b""
         return body
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:

@@ -5,10 +5,11 @@ for. What its `send` and `run_asgi` read is all here; `receive` waits on a futur
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from uvicorn._types import ASGIReceiveEvent, HTTPScope
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
@@ -17,26 +18,44 @@ class Turn(RequestResponseCycle):
 
     # What is the same for every request of ours.
     access_log = False
+    logger = logging.getLogger("uvicorn.error")
+    expected_content_length = 0
 
     def __init__(self, protocol: HttpToolsProtocol, scope: HTTPScope, keep_alive: bool) -> None:
         self.scope = scope
         self.transport = protocol.transport
         self.flow: FlowControl = protocol.flow
-        self.logger = protocol.logger
-        self.default_headers = protocol.server_state.default_headers
-        self.on_response: Callable[..., None] = protocol.on_response_complete
         self.disconnected = False
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = protocol.expect_100_continue
-        self.body = bytearray()
+        self.body: bytes | bytearray = b""  # type: ignore[assignment]
         self.more_body = True
         self.response_started = False
         self.response_complete = False
         self.chunked_encoding = None
-        self.expected_content_length = 0
         self._loop = protocol.loop
         self._has_news = False
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def _protocol(self) -> HttpToolsProtocol:
+        # Only as long as the request is served: for longer it would be a cycle, as below.
+        protocol: HttpToolsProtocol = self.scope["gateway.connection"]  # type: ignore[typeddict-item]
+        return protocol
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+        """The date, for replies by ASGI's `send`."""
+        return self._protocol.server_state.default_headers
+
+    @property
+    def on_response(self) -> Callable[..., None]:
+        """What uvicorn calls at the end of a reply."""
+        return self._protocol.on_response_complete
+
+    @on_response.setter
+    def on_response(self, value: Callable[..., None]) -> None:
+        """uvicorn breaks a cycle by this that is none here."""
 
     @property
     def message_event(self) -> "Turn":  # type: ignore[override]
@@ -46,6 +65,17 @@ class Turn(RequestResponseCycle):
         only with the collector, and every allocation meanwhile is cold.
         """
         return self
+
+    def add(self, piece: bytes) -> None:
+        """Take a further piece of the body. What nobody has received stops the reading once it is much."""
+        body = self.body
+        if isinstance(body, bytearray):
+            body += piece
+        else:
+            self.body = bytearray(body) + piece
+        if len(self.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.set()
 
     def set(self) -> None:
         """Wake `receive`."""
@@ -70,5 +100,5 @@ class Turn(RequestResponseCycle):
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         piece = bytes(self.body)
-        self.body = bytearray()
+        self.body = b""
         return {"type": "http.request", "body": piece, "more_body": self.more_body}

@@ -10,6 +10,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 _NO_BODY = frozenset({204, 304})
 _CLOSE = b"connection: close\r\n"
+_USUAL_SIZES = 1024
+_SIZE_LINES = tuple([b"%x\r\n" % size for size in range(_USUAL_SIZES)])
+"""The lines before chunks of a usual size: to format one takes longer than all else about a chunk."""
 
 
 class ReplyWriter(HttpToolsProtocol):
@@ -66,8 +69,13 @@ class ReplyWriter(HttpToolsProtocol):
     def write(self, piece: bytes) -> None:
         """Write a piece that is not empty."""
         cycle = self.active
-        if not cycle.disconnected:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if cycle.chunked_encoding else piece)
+        if cycle.disconnected:
+            return
+        if cycle.chunked_encoding:
+            size = len(piece)
+            line = _SIZE_LINES[size] if size < _USUAL_SIZES else b"%x\r\n" % size
+            piece = b"%b%b\r\n" % (line, piece)
+        self.transport.write(piece)
 
     def end(self) -> None:
         """Write the end of a reply that came in pieces."""
@@ -92,7 +100,7 @@ class ReplyWriter(HttpToolsProtocol):
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.hang_up()
-        cycle.on_response()
+        self.on_response_complete()
 
     def _date(self) -> bytes:
         # uvicorn replaces the list once a second.

@@ -76,17 +76,59 @@ down = Sieve(_goes_down)
 """The provider's headers that the client is sent; framing and encoding are never among them."""
 
 
+class Layout:
+    """Where in a reply's headers the few stand that matter. The same for every reply with these names."""
+
+    __slots__ = ("_down", "_request_id", "_type", "is_encoded")
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        self.is_encoded = b"content-encoding" in names
+        self._type = _last_place(names, b"content-type")
+        ids = [place for name in _REQUEST_ID_NAMES if (place := _last_place(names, name)) is not None]
+        self._request_id = ids[0] if ids else None
+        self._down = tuple([place for place, name in enumerate(names) if _goes_down(name)])
+
+    def content_type(self, headers: Headers) -> bytes:
+        """The content type, or nothing."""
+        return b"" if self._type is None else headers[self._type][1]
+
+    def request_id(self, headers: Headers) -> str | None:
+        """The provider's own id of the request, bounded, or None."""
+        place = self._request_id
+        return None if place is None else headers[place][1][:128].decode("latin-1")
+
+    def down(self, headers: Headers) -> Headers:
+        """Those that the client is sent; a new list."""
+        return [headers[place] for place in self._down]
+
+
+def _last_place(names: tuple[bytes, ...], wanted: bytes) -> int | None:
+    places = [place for place, name in enumerate(names) if name == wanted]
+    return places[-1] if places else None
+
+
+class Layouts:
+    """The layouts of replies, remembered: a provider repeats its names with every reply."""
+
+    def __init__(self) -> None:
+        self._by_names: dict[tuple[bytes, ...], Layout] = {}
+
+    def __call__(self, headers: Headers) -> Layout:
+        """The layout of these headers."""
+        names = tuple(map(_name_of, headers))
+        known = self._by_names.get(names)
+        if known is None:
+            known = Layout(names)
+            if len(names) <= _REMEMBERED_NAMES:
+                if len(self._by_names) >= _REMEMBERED_LISTS:
+                    self._by_names.clear()
+                self._by_names[names] = known
+        return known
+
+
 def first(headers: Headers, name: bytes) -> bytes | None:
     """The first value of `name`, or None."""
     for key, value in headers:
         if key == name:
             return value
-    return None
-
-
-def request_id(by_name: dict[bytes, bytes]) -> str | None:
-    """The provider's own id of the request, bounded, or None."""
-    for name in _REQUEST_ID_NAMES:
-        if name in by_name:
-            return by_name[name][:128].decode("latin-1")
     return None

@@ -85,12 +85,15 @@ class EventStream:
             if pause.done():
                 return
             try:
-                while not self._ended and not sink.is_congested:
+                while not self._ended:
                     block = self._next_at_hand()
                     if block is None:
                         return
                     if block:
                         sink.write(block)
+                        # Not before the first write: only writing makes it so.
+                        if sink.is_congested:
+                            break
             except Exception as error:  # noqa: BLE001 - not swallowed: it is raised in the task that waits
                 # Called from the event loop: the task that waits is the one to hear of it. Not by `set_exception`,
                 # which would be reported as unheard when that task is cancelled in the same turn.

@@ -26,7 +26,7 @@ from gateway.core.errors import (
 from gateway.core.exchange import Attempt, Exchange, Reply, Request
 from gateway.providers.decoding import decoder_for, whole_body
 from gateway.providers.failures import failed, first_event_failed
-from gateway.providers.headers import FORWARDED_UP, Sieve, down, first, request_id
+from gateway.providers.headers import FORWARDED_UP, Layout, Layouts, Sieve, down, first
 from gateway.providers.kinds import Addressing, ProviderKind, relayed_query
 from gateway.providers.streams import EventStream, Pieces
 from gateway.transport.base import Timeouts, Upstream, UpstreamRequest, UpstreamResponse
@@ -73,31 +73,32 @@ class Target:
         self._fixed_headers: Headers = [*settings.headers, (b"accept-encoding", b"identity")]
         fixed_names = frozenset(name for name, _ in self._fixed_headers)
         self._paths: dict[tuple[str, bytes, str], bytes] = {}
+        self.layout = Layouts()
         self._forwarded = Sieve(((FORWARDED_UP | settings.kind.forwards) - fixed_names).__contains__)
 
     def __call__(self, exchange: Exchange) -> "TargetReply":
         """The provider's reply, as a scope. Raises what `Upstream.open` raises, and what `failures` maps."""
         return TargetReply(self, exchange)
 
-    async def read(self, exchange: Exchange, response: UpstreamResponse, by_name: dict[bytes, bytes]) -> Reply:
+    async def read(self, exchange: Exchange, response: UpstreamResponse, layout: Layout) -> Reply:
         """The reply to a response that is no event stream, and not the usual JSON either."""
         if not 200 <= response.status < 300:
             return await failed(exchange, response)
         response.begin()
-        if exchange.request.operation == "relay" and _is_relayed_in_pieces(by_name):
+        if exchange.request.operation == "relay" and _is_relayed_in_pieces(response, layout):
             return _pieces(response)
-        return self.whole_reply(exchange, response, await whole_body(response, MAX_REPLY_BYTES))
+        body = await whole_body(response, MAX_REPLY_BYTES)
+        return self.whole_reply(exchange, response.status, layout.down(response.headers), body)
 
-    def whole_reply(self, exchange: Exchange, response: UpstreamResponse, body: bytes) -> Reply:
+    def whole_reply(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> Reply:
         """The reply with this body."""
         request = exchange.request
-        headers = down(response.headers)
         if request.operation != "relay":
             facts = read_reply(request.dialect, request.operation, body)
             if not facts.is_json:
                 raise UpstreamError(
-                    f"The provider answered {response.status} with something that is not a JSON object.",
-                    upstream_status=response.status,
+                    f"The provider answered {status} with something that is not a JSON object.",
+                    upstream_status=status,
                 )
             if facts.error is not None:
                 raise first_event_failed(facts.error, body=body, headers=headers)
@@ -107,7 +108,7 @@ class Target:
             exchange.finish_reasons = facts.finish_reasons
             if facts.model is not None:
                 exchange.model_served = facts.model
-        return Reply(response.status, headers, body=body, usage=exchange.usage)
+        return Reply(status, headers, body=body, usage=exchange.usage)
 
     def outgoing(self, exchange: Exchange, attempt: Attempt) -> tuple[UpstreamRequest, bool]:
         """The request as it goes up, and whether usage was asked for on the gateway's own account."""
@@ -206,23 +207,32 @@ class TargetReply:
         try:
             outgoing, injected = target.outgoing(exchange, attempt)
             response = self._response = await target.upstream.open(outgoing, target.timeouts(exchange))
-            attempt.status = response.status
-            by_name = dict(response.headers)
-            attempt.upstream_request_id = request_id(by_name)
+            headers = response.headers
+            status = attempt.status = response.status
+            layout = target.layout(headers)
+            attempt.upstream_request_id = layout.request_id(headers)
             exchange.model_served = target.model or exchange.request.head.model
-            if response.status == 200 and by_name.get(b"content-type", b"").startswith(b"text/event-stream"):
-                return await self._stream(response, injected)
-            is_usual = response.status == 200 and b"content-encoding" not in by_name
-            if is_usual and exchange.request.operation != "relay":
-                response.begin()
-                return target.whole_reply(exchange, response, await response.read_all(MAX_REPLY_BYTES))
-            return await target.read(exchange, response, by_name)
-        except BaseException as error:
+            if status == 200:
+                if layout.content_type(headers).startswith(b"text/event-stream"):
+                    return await self._stream(response, layout, injected)
+                if not layout.is_encoded and exchange.request.operation != "relay":
+                    response.begin()
+                    body = await response.read_all(MAX_REPLY_BYTES)
+                    return target.whole_reply(exchange, 200, layout.down(headers), body)
+            return await target.read(exchange, response, layout)
+        except UpstreamTimeout as error:
             self._close()
-            mapped = self._mapped(error)
-            if mapped is error:
-                raise
-            raise mapped from error
+            late = target.whose_deadline(exchange, error)
+            try:
+                if late is error:
+                    raise
+                raise late from error
+            finally:
+                # A local that is an error, in a frame of its own traceback, is a cycle of all that the frames hold.
+                del late
+        except BaseException:
+            self._close()
+            raise
         finally:
             attempt.waited_s = target.clock.monotonic() - attempt.started_s
 
@@ -230,12 +240,15 @@ class TargetReply:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
-        if error is not None:
-            mapped = self._mapped(error)
-            if mapped is not error:
-                raise mapped from error
+        if isinstance(error, UpstreamTimeout):
+            late = self._target.whose_deadline(self._exchange, error)
+            try:
+                if late is not error:
+                    raise late from error
+            finally:
+                del late
 
-    async def _stream(self, response: UpstreamResponse, injected: bool) -> Reply:
+    async def _stream(self, response: UpstreamResponse, layout: Layout, injected: bool) -> Reply:
         exchange, request = self._exchange, self._exchange.request
         reader = self._reader = reader_for(
             request.dialect, request.operation, prompt_bytes=len(request.body), strip_usage=injected
@@ -246,16 +259,11 @@ class TargetReply:
             await stream.peek()
         except UpstreamReplyError as error:
             raise first_event_failed(error) from error
-        headers = down(response.headers)
+        headers = layout.down(response.headers)
         reply = Reply(200, headers, events=stream, error_event=reader.error_event, usage=reader.usage)
         if response.listen(None):
             reply.pour = stream.pour
         return reply
-
-    def _mapped(self, error: BaseException) -> BaseException:
-        if isinstance(error, UpstreamTimeout):
-            return self._target.whose_deadline(self._exchange, error)
-        return error
 
     def _close(self) -> None:
         if self._response is not None:
@@ -269,10 +277,10 @@ class TargetReply:
             exchange.finish_reasons = reader.finish_reasons
 
 
-def _is_relayed_in_pieces(by_name: dict[bytes, bytes]) -> bool:
-    length = by_name.get(b"content-length")
+def _is_relayed_in_pieces(response: UpstreamResponse, layout: Layout) -> bool:
+    length = first(response.headers, b"content-length")
     is_small = length is not None and int(length) <= _MAX_BUFFERED_RELAY_BYTES
-    return not (is_small and by_name.get(b"content-type", b"").startswith(b"application/json"))
+    return not (is_small and layout.content_type(response.headers).startswith(b"application/json"))
 
 
 def _pieces(response: UpstreamResponse) -> Reply:

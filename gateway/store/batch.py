@@ -28,10 +28,10 @@ from typing import Any, Protocol
 from msgspec import msgpack
 
 from gateway.core.clock import Clock
-from gateway.core.errors import StoreUnavailable
 from gateway.core.pipeline import spawn
 from gateway.store.link import Unreachable
 from gateway.store.packing import US_PER_S, Op
+from gateway.store.waiting import Operation, Waiting, dismiss, lasting, unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +46,13 @@ CLOSE_S = 1.5
 FIRST_BACKOFF_S, MOST_BACKOFF_S = 0.1, 2.0
 _LEAST_BACKOFF_S = 0.01
 _MOST_DOUBLINGS = 10
+_RELEASED_AT_ONCE = 200
 # Where holds come fast, a batch waits until it is worth its round trip: a dozen of them, at most 2 ms.
 _FAST_HOLDS_PER_S, _WORTH_HOLDS, _MOST_GAP_S = 3000.0, 12, 0.002
 _APPLIED, _LOST, _GATHERS = 0, 1, 2
 # An answer that took longer says too little about the server's clock.
 _GOOD_TRIP_S = 0.02
 
-Operation = tuple[Any, ...]
 _encode = msgpack.Encoder().encode
 _decode = msgpack.Decoder().decode
 
@@ -94,25 +94,6 @@ class Owner(Protocol):
         ...
 
 
-class _Waiting:
-    """One operation on its way. `is_lasting`: it is sent until it is answered."""
-
-    __slots__ = ("future", "hold_id", "is_lasting", "operation")
-
-    def __init__(
-        self, operation: Operation, future: asyncio.Future[Any] | None, hold_id: str, is_lasting: bool
-    ) -> None:
-        self.operation = operation
-        self.future = future
-        self.hold_id = hold_id
-        self.is_lasting = is_lasting
-
-
-def unavailable() -> StoreUnavailable:
-    """What is raised for everything that is asked while the store is gone."""
-    return StoreUnavailable("The shared store does not answer. Try again in a moment.", retry_after_s=1.0)
-
-
 class Batcher:
     """Carries operations to the script, and knows whether it answers."""
 
@@ -135,9 +116,9 @@ class Batcher:
         self._client = self._new_name()
         self._number = 0
         self._has_lost = False
-        self._queue: list[_Waiting] = []
+        self._queue: list[Waiting] = []
         self._under_way = 0
-        self._unanswered: list[_Waiting] | None = None
+        self._unanswered: list[Waiting] | None = None
         self._orphans: list[str] = []
         self._is_urgent = False
         self._bell: asyncio.Future[None] | None = None
@@ -164,7 +145,7 @@ class Batcher:
         if not self.is_up:
             raise unavailable()
         future = self._loop.create_future()
-        self._queue.append(_Waiting(operation, future, hold_id, False))
+        self._queue.append(Waiting(operation, future, hold_id, False))
         self._is_urgent = True
         if self._bell is not None and not self._bell.done():
             self._bell.set_result(None)
@@ -172,7 +153,7 @@ class Batcher:
 
     def tell(self, operation: Operation) -> None:
         """Deliver it, now or when the store is back; before whatever is asked later."""
-        self._queue.append(_Waiting(operation, None, "", True))
+        self._queue.append(Waiting(operation, None, "", True))
         self.nudge()
 
     def nudge(self) -> None:
@@ -240,14 +221,14 @@ class Batcher:
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
 
-    def _take(self) -> list[_Waiting]:
-        batch = [_Waiting(operation, None, "", True) for operation in self._owner.collect()]
+    def _take(self) -> list[Waiting]:
+        batch = [Waiting(operation, None, "", True) for operation in self._owner.collect()]
         batch += self._queue[:MOST_IN_A_BATCH]
         del self._queue[:MOST_IN_A_BATCH]
         self._is_urgent = bool(self._queue)
         return batch
 
-    async def _trade(self, batch: list[_Waiting], recovers: bool, is_again: bool = False) -> float:
+    async def _trade(self, batch: list[Waiting], recovers: bool, is_again: bool = False) -> float:
         """Carry out a batch; seconds for which the script still gathers. Raises Unreachable."""
         if not is_again:
             self._number += 1
@@ -284,13 +265,13 @@ class Batcher:
         self._owner.learn(crossings, budgets)
         return float(gathers_us) / US_PER_S
 
-    def _measure(self, batch: Sequence[_Waiting]) -> None:
+    def _measure(self, batch: Sequence[Waiting]) -> None:
         now_s = self._loop.time()
         holds = sum(1 for waiting in batch if waiting.hold_id)
         self._holds_per_s += (holds / max(now_s - self._sent_s, 1e-4) - self._holds_per_s) / 4
         self._sent_s = now_s
 
-    def _hand_out(self, batch: Sequence[_Waiting], answers: Sequence[Any]) -> None:
+    def _hand_out(self, batch: Sequence[Waiting], answers: Sequence[Any]) -> None:
         # An answer that was too long to be remembered comes without its parts when it comes again.
         missing: list[Any] = [{"err": "the answer was lost"}] * (len(batch) - len(answers))
         for waiting, answer in zip(batch, [*answers, *missing], strict=True):
@@ -311,23 +292,23 @@ class Batcher:
             else:
                 future.set_result(answer)
 
-    def _keep(self, batch: Sequence[_Waiting]) -> None:
+    def _keep(self, batch: Sequence[Waiting]) -> None:
         """The batch is unanswered: keep what must be delivered, and remember what it may have taken."""
-        self._unanswered = [waiting for waiting in batch if waiting.is_lasting]
+        self._unanswered = lasting(batch)
         self._orphans += [waiting.hold_id for waiting in batch if waiting.hold_id]
-        _dismiss(batch)
+        dismiss(batch)
 
-    def _refused(self, batch: Sequence[_Waiting], status: int) -> None:
+    def _refused(self, batch: Sequence[Waiting], status: int) -> None:
         self._number -= 1
-        self._queue[:0] = [waiting for waiting in batch if waiting.is_lasting]
-        _dismiss(batch)
+        self._queue[:0] = lasting(batch)
+        dismiss(batch)
         if status == _LOST:
             self._client, self._number, self._has_lost = self._new_name(), 0, True
 
     def _go_down(self, reason: str) -> None:
         self.last_error = reason
-        _dismiss(self._queue)
-        self._queue = [waiting for waiting in self._queue if waiting.is_lasting]
+        dismiss(self._queue)
+        self._queue = lasting(self._queue)
         if self.is_up:
             self.is_up = False
             self.since_s = self._clock.wall()
@@ -343,6 +324,8 @@ class Batcher:
                 await self._catch_up()
             except Unreachable as fault:
                 self.last_error = str(fault)
+                # What the owner has told will be told anew.
+                self._queue = lasting(self._queue)
                 self._tried.set()
                 if self._closing.is_set():
                     return
@@ -362,9 +345,10 @@ class Batcher:
         if self._unanswered is not None:
             await self._trade(self._unanswered, recovers=True, is_again=True)
         self._push_front(self._owner.rejoin(True, self._has_lost))
-        if self._orphans:
-            self._queue.insert(0, _Waiting((Op.RELEASE, self._orphans), None, "", True))
-            self._orphans = []
+        while self._orphans:
+            some = self._orphans[-_RELEASED_AT_ONCE:]
+            del self._orphans[-_RELEASED_AT_ONCE:]
+            self._queue.insert(0, Waiting((Op.RELEASE, some), None, "", True))
         while True:
             gathers_s = await self._trade(self._take(), recovers=True)
             if gathers_s:
@@ -384,13 +368,7 @@ class Batcher:
         logger.info("the shared store answers")
 
     def _push_front(self, operations: Sequence[Operation]) -> None:
-        self._queue[:0] = [_Waiting(operation, None, "", False) for operation in operations]
+        self._queue[:0] = [Waiting(operation, None, "", False) for operation in operations]
 
     def _new_name(self) -> str:
         return f"{self._rng.getrandbits(64):016x}"
-
-
-def _dismiss(batch: Sequence[_Waiting]) -> None:
-    for waiting in batch:
-        if waiting.future is not None and not waiting.future.done():
-            waiting.future.set_exception(unavailable())

@@ -28,8 +28,8 @@ class Script:
 
 
 def load_script() -> Script:
-    """The script of this package: its parts joined in the order of their names."""
-    parts = [part for part in files("gateway.store").joinpath("lua").iterdir() if part.name.endswith(".lua")]
+    """The script of limits and budgets: its numbered parts, joined in their order."""
+    parts = [part for part in files("gateway.store").joinpath("lua").iterdir() if part.name[0].isdigit()]
     text = b"\n".join(part.read_bytes() for part in sorted(parts, key=lambda part: part.name))
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from gateway.core.errors import StoreUnavailable
 from gateway.store.base import BudgetState, Claim, Crossing, Grant, Hold, OnCrossing, Spend, Verdict
-from gateway.store.batch import Batcher, Operation
+from gateway.store.batch import Batcher
 from gateway.store.debts import Debts
 from gateway.store.packing import (
     US_PER_S,
@@ -21,6 +21,7 @@ from gateway.store.packing import (
     read_verdict,
     split_budget_name,
 )
+from gateway.store.waiting import Operation
 
 REMEMBERED = 8192
 """Settled ids that are known at least; at most twice as many."""

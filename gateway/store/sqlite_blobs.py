@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 GATHER_S = 0.25
 """How long changes are gathered before they are written."""
-_BUSY_S = 1.0
+_BUSY_S = 0.2
 _RETRY_S = 30.0
 # "gw", and the number of this format.
 _APPLICATION = 0x6777_0101

@@ -12,7 +12,7 @@ from gateway.core.errors import ClientGone, GatewayError, InternalError, Outcome
 from gateway.core.exchange import Attempt, Exchange
 from gateway.telemetry.access import access_line, access_record
 from gateway.telemetry.metrics import Gauge, Registry, RouteSeries
-from gateway.telemetry.recent import Recent, Recorded
+from gateway.telemetry.recent import Recent
 from gateway.telemetry.sink import LogSink
 from gateway.telemetry.tracing import Destination, Tracer
 
@@ -72,9 +72,10 @@ class Observer:
             ttft_s = exchange.first_event_s - exchange.started_s
         _count(self._registry.series(exchange.route, exchange.target), exchange, outcome, duration_s, ttft_s)
         record = access_record(exchange, outcome, wall_s=self._clock.wall(), duration_s=duration_s, ttft_s=ttft_s)
+        line = access_line(record)
         if self._sink is not None:
-            self._sink.write(access_line(record))
-        self._recent.add(Recorded(record, exchange.decisions, exchange.attempts))
+            self._sink.write(line)
+        self._recent.add(line, exchange.decisions, exchange.attempts)
         if exchange.trace.span is not None:
             self._tracer.end(exchange, outcome)
 

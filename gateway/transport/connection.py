@@ -37,6 +37,16 @@ _PIECE_OVERHEAD_BYTES = 48
 """Of a bytes object and its place in a list: a body in chunks of one byte must count for what it takes."""
 _TIMER_SLACK_S = 0.002
 """uvloop's clock and timers have whole milliseconds."""
+_USUAL_NAMES = (
+    b"access-control-expose-headers alt-svc anthropic-organization-id apim-request-id cache-control cf-cache-status "
+    b"cf-ray connection content-encoding content-length content-type date keep-alive openai-model openai-organization "
+    b"openai-processing-ms openai-project openai-version request-id retry-after server server-timing set-cookie "
+    b"strict-transport-security transfer-encoding vary via x-content-type-options x-envoy-upstream-service-time "
+    b"x-ms-region x-ratelimit-limit-requests x-ratelimit-limit-tokens x-ratelimit-remaining-requests "
+    b"x-ratelimit-remaining-tokens x-ratelimit-reset-requests x-ratelimit-reset-tokens x-request-id x-robots-tag"
+).split()
+KNOWN_NAMES = {spelling: name for name in _USUAL_NAMES for spelling in (name, name.title(), name.upper())}
+"""Usual names as they come, to their lower case: one object for all responses, whose hash is known."""
 _LINGER_NONE = struct.pack("ii", 1, 0)
 
 
@@ -117,6 +127,10 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + body)
             response.is_sent = True
             response.sent_s = self.loop.time()
+            deadline_s, first_event_s = timeouts.deadline_s, timeouts.first_event_s
+            if first_event_s is None and deadline_s is not None and deadline_s >= self._timer_at_s:
+                # It fires before this response can be late, and is set anew then.
+                return response
         else:
             self._transport.write(head)
             self._upload = Upload(self, response, request)
@@ -252,7 +266,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header line, or a trailer, which nobody needs."""
-        self._headers.append((name.lower(), value))
+        self._headers.append((KNOWN_NAMES.get(name) or name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head of a response, 1xx included."""

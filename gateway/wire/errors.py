@@ -169,7 +169,7 @@ def provider_error(dialect: Dialect, body: bytes) -> ProviderError | None:
     """
     try:
         parsed = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if isinstance(parsed, list) and parsed:
         parsed = parsed[0]

@@ -45,7 +45,7 @@ class AnthropicCollector:
         try:
             content = [self._block(index) for index in sorted(self._blocks)]
             return _encode({**message, "content": content})
-        except (Unfit, msgspec.DecodeError, ValueError, RecursionError):
+        except (Unfit, msgspec.DecodeError, RecursionError):
             return None
 
     def _take(self, event: dict[str, Any]) -> None:

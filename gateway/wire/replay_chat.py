@@ -55,10 +55,7 @@ class ChatCollector:
             "choices": [choice.whole(self._is_chat) for choice in choices],
             "usage": self._usage if self._usage is not None else openai_usage(usage),
         }
-        try:
-            return _encode(whole)
-        except (ValueError, RecursionError):
-            return None
+        return _encode(whole)
 
     def _take(self, chunk: dict[str, Any]) -> None:
         for name, value in chunk.items():
@@ -157,7 +154,7 @@ class _Choice:
             if name in ("id", "type"):
                 call[name] = value or call[name]
             elif name == "function":
-                _append(call["function"], obj(value))
+                _append(call["function"], obj(value or {}))
             elif name != "index" and value:
                 raise Unfit
 

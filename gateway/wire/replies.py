@@ -130,9 +130,9 @@ def read_reply(dialect: Dialect, operation: Operation, body: bytes) -> ReplyFact
     except msgspec.ValidationError:
         try:
             reply = _decode_basic(body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ReplyFacts(is_json=False)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ReplyFacts(is_json=False)
     facts = ReplyFacts(model=_text(reply.model), response_id=_text(reply.id))
     if dialect == "anthropic":
@@ -151,7 +151,7 @@ def _read_usual_chat(body: bytes) -> ReplyFacts | None:
     """The facts in a chat completion that is as OpenAI's are, in a third of the time; None for any other."""
     try:
         reply = _decode_chat(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     reported = reply.usage
     said, total = reported.completion_tokens, reported.prompt_tokens + reported.completion_tokens
@@ -209,7 +209,7 @@ def _written(raw: msgspec.Raw) -> int:
         return 0
     try:
         pieces = _decode_pieces(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _size(raw)
     written = 0
     for piece in pieces:

@@ -83,7 +83,7 @@ class FrameSplitter:
         if data != b"[DONE]":
             try:
                 _decode_any(data)
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 return b""
         return closed
 

@@ -105,5 +105,5 @@ def text_of(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-DECODE_ERRORS = (msgspec.DecodeError, RecursionError)
-"""What msgspec raises for data that is not what a frame should hold."""
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for data that is not what a frame should hold; the second for bytes that are no UTF-8."""

@@ -12,7 +12,7 @@ import msgspec
 from gateway.core.exchange import Usage
 from gateway.core.tokens import estimate_tokens
 
-_ONE_TOKEN_BYTES = 16
+ONE_TOKEN_BYTES = 16
 """A piece of a stream up to this size is taken for one token, which is how providers mostly send them."""
 
 # OpenAI calls it default, Anthropic standard; auto is what was asked for, before anything is decided.
@@ -33,7 +33,7 @@ def piece_tokens(text: object) -> int:
     if not isinstance(text, str):
         return estimate_tokens(len(msgspec.json.encode(text)))
     n_bytes = len(text) if text.isascii() else len(text.encode())
-    return 1 if n_bytes <= _ONE_TOKEN_BYTES else estimate_tokens(n_bytes)
+    return 1 if n_bytes <= ONE_TOKEN_BYTES else estimate_tokens(n_bytes)
 
 
 def read_openai_usage(usage: Usage, reported: object) -> None:

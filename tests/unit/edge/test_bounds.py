@@ -267,5 +267,5 @@ async def test_an_exchange_whose_connection_was_refused_is_told_and_writes_nothi
             await _expect_refusal(client, 400, "invalid_request_error")
             assert [type(error) for error in desk.gone] == [InvalidRequest]
             desk.may_answer.set()
-            await until(lambda: desk.answered == [b"/"] and connection.task is not None and connection.task.done())
+            await until(lambda: desk.answered == [b"/"] and not connection.tasks)
     assert "ASGI" not in caplog.text

@@ -1,5 +1,6 @@
 """What a client's bytes become: a request for the application, or a refusal."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -124,6 +125,81 @@ async def test_the_task_that_answers_is_known_to_the_application() -> None:
         await until(lambda: not connection.tasks)
 
 
+async def test_one_task_answers_the_requests_of_a_connection_and_ends_with_it() -> None:
+    tasks = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        connection: EdgeProtocol = scope["gateway.connection"]
+        tasks.append(connection.task)
+        connection.respond(200, b"", b"")
+
+    async with talking(app) as (client, connection):
+        for _ in range(3):
+            client.send(GET)
+            await client.answer()
+        assert len(tasks) == 3 and len(set(tasks)) == 1
+        client.leave()
+        await until(lambda: connection.task is not None and connection.task.done())
+
+
+async def test_a_request_does_not_wait_until_the_one_before_it_has_settled() -> None:
+    """Settling may take a call to a store."""
+    settled = asyncio.Event()
+    paths = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        connection: EdgeProtocol = scope["gateway.connection"]
+        paths.append(scope["raw_path"])
+        connection.respond(200, b"", scope["raw_path"])
+        if len(paths) == 1:
+            await settled.wait()
+
+    async with talking(app) as (client, connection):
+        for path in (b"/1", b"/2", b"/3"):
+            client.send(GET.replace(b"/ ", path + b" "))
+            assert (await client.answer()).body == path
+        assert len(connection.tasks) == 1
+        settled.set()
+        await until(lambda: not connection.tasks)
+        client.send(GET)
+        assert (await client.answer()).body == b"/"
+
+
+async def test_a_task_that_was_cancelled_is_not_used_again() -> None:
+    tasks = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        connection: EdgeProtocol = scope["gateway.connection"]
+        assert connection.task is not None
+        tasks.append(connection.task)
+        connection.respond(200, b"", b"")
+        if len(tasks) == 1:
+            connection.task.cancel()
+
+    async with talking(app) as (client, _):
+        for _ in range(2):
+            client.send(GET)
+            await client.answer()
+    assert len(set(tasks)) == 2
+
+
+class Plane:
+    """An application that says it needs nothing around it, and then leaves the client without a reply."""
+
+    is_direct = True
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer nothing."""
+        assert set(scope) >= {"method", "path", "raw_path", "query_string", "headers", "http_version"}
+
+
+async def test_a_connection_left_without_a_reply_is_closed() -> None:
+    async with talking(Plane()) as (client, connection):
+        client.send(GET)
+        assert await client.rest() == b""
+        await until(lambda: not connection.tasks)
+
+
 async def test_a_body_that_has_come_can_be_taken_whole_once() -> None:
     taken = []
 
@@ -202,7 +278,7 @@ async def test_a_body_that_breaks_off_its_rules_ends_its_exchange() -> None:
         client.send(b"xyz\r\n")
         await _expect_refusal(client, 400, "invalid_request_error")
         assert [error.code for error in desk.gone] == ["invalid_request_error"]
-        await until(lambda: connection.task is not None and connection.task.done())
+        await until(lambda: not connection.tasks)
 
 
 @pytest.mark.parametrize(

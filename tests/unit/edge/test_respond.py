@@ -220,3 +220,17 @@ async def test_an_error_over_an_unread_body_closes_the_connection() -> None:
     desk.responder.close_after()
     desk.responder.fail(InvalidRequest("no"))
     assert desk.client.headers[b"connection"] == b"close"
+
+
+def test_an_error_that_is_answered_keeps_no_frames() -> None:
+    """They hold the exchange, which holds the error."""
+    desk = Desk()
+    with pytest.raises(UpstreamError) as caught:
+        try:
+            raise UpstreamTruncated("cut")
+        except UpstreamTruncated as cut:
+            raise UpstreamError("broken") from cut
+    error = caught.value
+    desk.responder.fail(error)
+    assert error.__traceback__ is None
+    assert error.__cause__ is not None and error.__cause__.__traceback__ is None

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.errors import Headers
-from gateway.providers.headers import FORWARDED_DOWN, FORWARDED_UP, Sieve, down, first, request_id
+from gateway.providers.headers import FORWARDED_DOWN, FORWARDED_UP, Layouts, Sieve, down, first
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,34 @@ def test_the_first_of_repeated_headers_counts() -> None:
 
 @pytest.mark.parametrize("name", [b"x-request-id", b"request-id", b"apim-request-id", b"opc-request-id"])
 def test_a_providers_request_id_is_read_under_each_of_its_names(name: bytes) -> None:
-    assert request_id({b"date": b"now", name: b"abc"}) == "abc"
+    headers = [(b"date", b"now"), (name, b"abc")]
+    assert Layouts()(headers).request_id(headers) == "abc"
 
 
 def test_a_providers_request_id_is_bounded_and_may_be_any_bytes() -> None:
-    assert request_id({b"request-id": b"\xff" * 1000}) == "\xff" * 128
-    assert request_id({}) is None
+    headers = [(b"request-id", b"\xff" * 1000)]
+    assert Layouts()(headers).request_id(headers) == "\xff" * 128
+    assert Layouts()([]).request_id([]) is None
+
+
+def test_a_layout_says_what_a_reply_is_and_what_of_it_goes_down() -> None:
+    layouts = Layouts()
+    headers = [(b"date", b"now"), (b"content-type", b"text/plain"), (b"retry-after", b"1"), (b"content-type", b"a/b")]
+    layout = layouts(headers)
+    assert (layout.content_type(headers), layout.is_encoded) == (b"a/b", False)
+    assert layout.down(headers) == headers[1:] == down(headers)
+    other = [(name, value * 2) for name, value in headers]
+    assert layouts(other) is layout
+    assert layout.down(other) == other[1:]
+    assert layouts([(b"content-encoding", b"gzip")]).is_encoded
+    assert layouts([(b"date", b"now")]).content_type([(b"date", b"now")]) == b""
+
+
+def test_few_layouts_are_remembered() -> None:
+    layouts = Layouts()
+    first_one = layouts([(b"a", b"")])
+    for number in range(300):
+        layouts([(b"%d" % number, b"")])
+    assert layouts([(b"a", b"")]) is not first_one
+    many = [(b"x-%d" % number, b"") for number in range(100)]
+    assert layouts(many) is not layouts(many)

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import traceback
 from dataclasses import replace
 from typing import Any
 
@@ -479,6 +480,22 @@ async def test_a_client_that_leaves_during_a_whole_reply_gives_the_connection_ba
     with pytest.raises(asyncio.CancelledError):
         await task
     assert response.closed == 1
+
+
+@pytest.mark.parametrize("phase", ["total", "connect"])
+@pytest.mark.parametrize("theirs_s", [None, 1001.0])
+async def test_an_attempt_that_fails_leaves_no_cycle_of_references(phase: Any, theirs_s: float | None) -> None:
+    """88 objects for each client that left before its answer waited for the collector."""
+    clock = FakeClock(1000.0)
+    for fault in (UpstreamTimeout("late", phase=phase), asyncio.CancelledError()):
+        asked = _asked()
+        asked.client_deadline_s = theirs_s
+        with pytest.raises((UpstreamTimeout, DeadlineExceeded, asyncio.CancelledError)) as caught:
+            upstream = FakeUpstream(fault=fault, clock=clock, opening_takes_s=2.0)
+            await _answer(_target(upstream, clock), asked)
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__):
+            if "/gateway/" in frame.f_code.co_filename:
+                assert not any(local is caught.value for local in frame.f_locals.values())
 
 
 # Relayed operations

@@ -262,7 +262,7 @@ async def test_a_store_that_was_away_lets_the_living_speak_first(bench: RedisBen
     await ask(bench.store, slot(3), money(60, 100))
     await end_leases(bench.server)
     other = a_store(bench.server.url)
-    pulse = b"\x93\xcf" + (1_000_000).to_bytes(8) + b"\x00\x00"
+    pulse = b"\x94\xcf" + (1_000_000).to_bytes(8) + b"\x00\x00\x00"
     await bench.server.run("SET", "{gw}:pulse", pulse)
     async with running(other):
         assert await spent_and_held(other) == (0, 60)

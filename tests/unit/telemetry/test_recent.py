@@ -3,17 +3,17 @@
 from collections.abc import Callable
 
 from gateway.core.exchange import Attempt, Exchange
-from gateway.telemetry.access import access_record
-from gateway.telemetry.recent import Recent, Recorded
+from gateway.telemetry.access import access_line, access_record
+from gateway.telemetry.recent import Recent
 
 MakeExchange = Callable[..., Exchange]
 
 
-def recorded(exchange: Exchange, request_id: str) -> Recorded:
-    """A finished exchange."""
+def remember(recent: Recent, exchange: Exchange, request_id: str) -> None:
+    """Add a finished exchange."""
     exchange.request_id = request_id
-    line = access_record(exchange, "ok", wall_s=0, duration_s=0.1, ttft_s=None)
-    return Recorded(line, exchange.decisions, exchange.attempts)
+    record = access_record(exchange, "ok", wall_s=0, duration_s=0.1, ttft_s=None)
+    recent.add(access_line(record), exchange.decisions, exchange.attempts)
 
 
 def test_a_request_is_found_with_its_decisions_and_attempts(make_exchange: MakeExchange) -> None:
@@ -23,7 +23,7 @@ def test_a_request_is_found_with_its_decisions_and_attempts(make_exchange: MakeE
     exchange.attempts.append(
         Attempt(1, "stable", b"00-aa-bb-01", waited_s=0.25, status=200, upstream_request_id="up-1")
     )
-    recent.add(recorded(exchange, "req-7"))
+    remember(recent, exchange, "req-7")
     found = recent.find("req-7")
     assert found is not None
     assert (found["request_id"], found["attempts"]) == ("req-7", 1)
@@ -36,6 +36,9 @@ def test_a_request_is_found_with_its_decisions_and_attempts(make_exchange: MakeE
             "waited_ms": 250.0,
             "traceparent": "00-aa-bb-01",
             "upstream_request_id": "up-1",
+            "usage": None,
+            "cost_usd": 0.0,
+            "retry_of": None,
         }
     ]
 
@@ -43,7 +46,7 @@ def test_a_request_is_found_with_its_decisions_and_attempts(make_exchange: MakeE
 def test_the_oldest_makes_room_for_the_newest(make_exchange: MakeExchange) -> None:
     recent = Recent(capacity=3)
     for number in range(5):
-        recent.add(recorded(make_exchange(), f"req-{number}"))
+        remember(recent, make_exchange(), f"req-{number}")
     assert len(recent) == 3
     assert recent.find("req-1") is None
     assert [shown["request_id"] for shown in recent.latest(2)] == ["req-4", "req-3"]
@@ -52,7 +55,7 @@ def test_the_oldest_makes_room_for_the_newest(make_exchange: MakeExchange) -> No
 def test_of_two_requests_with_one_id_the_newer_is_found(make_exchange: MakeExchange) -> None:
     recent = Recent()
     for model in ("first", "second"):
-        recent.add(recorded(make_exchange(model), "same"))
+        remember(recent, make_exchange(model), "same")
     found = recent.find("same")
     assert found is not None
     assert found["model_requested"] == "second"
@@ -62,5 +65,12 @@ def test_a_remembered_request_holds_neither_prompt_nor_key(
     make_exchange: MakeExchange, canaries: tuple[str, str]
 ) -> None:
     recent = Recent()
-    recent.add(recorded(make_exchange(), "req-1"))
+    remember(recent, make_exchange(), "req-1")
     assert not any(canary in repr(recent.latest(1)) for canary in canaries)
+
+
+def test_an_id_that_stands_elsewhere_in_a_line_is_not_found_there(make_exchange: MakeExchange) -> None:
+    recent = Recent()
+    remember(recent, make_exchange("gpt-4"), "req-1")
+    assert recent.find("gpt-4") is None
+    assert recent.find('quoted"') is None

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.core.errors import UpstreamReplyError, UpstreamTimeout, UpstreamTruncated
 from gateway.wire.openai_stream import DONE, OpenAIStream
@@ -399,3 +401,68 @@ def test_a_recorded_stream_without_its_usage_is_what_a_client_gets_who_did_not_a
             assert list(json.loads(frame[6:]).items()) == list(expected.items())
     assert stream.usage.input_tokens is not None
     assert stream.complete
+
+
+def raw(value: bytes, tail: bytes = b"") -> bytes:
+    """A frame around a text that is put there as it is."""
+    start = b'data: {"id":"c-1","model":"served","choices":[{"index":0,"delta":{"content":"'
+    return start + value + b'"},"finish_reason":null}]' + tail + b"}\n\n"
+
+
+NULL_USAGE = b',"usage":null'
+FRAMES = [
+    *(raw(value) for value in (b"a", b" b", b"", "\u00e9\u4e2d".encode(), b"x" * 99)),
+    *(raw(value, NULL_USAGE) for value in (b"a", b" b", b"", "\u00e9\u4e2d".encode(), b"x" * 99)),
+    *(raw(value, NULL_USAGE) for value in (b"\\n", b'\\"', b"\\u00e9", b"\x01")),
+    raw(b'a"},"finish_reason":"length","x":{"y":"', NULL_USAGE),
+    text("two") + text("three"),
+    text("c", index=1),
+    text("d", usage=None),
+    text(["a", "list"]),
+    chunk({"index": 0, "delta": {"content": "t", "refusal": "no"}, "finish_reason": None}),
+    chunk({"index": 0, "delta": {"tool_calls": [{"function": {"arguments": '{"content":"x"}'}}]}}),
+    chunk({"index": 0, "delta": {"content": "e"}, "finish_reason": "stop"}),
+    chunk({"index": 0, "x\"content": "f", "delta": {"content": "f"}, "finish_reason": None}),
+    text("g", usage=USAGE),
+    chunk(usage=USAGE),
+    text("h", error={"message": "no"}),
+    b"data: {broken\n\n",
+    DONE,
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(FRAMES), max_size=30), st.booleans())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_frames_that_differ_in_their_text_only_are_read_as_every_other(blocks: list[bytes], strip_usage: bool) -> None:
+    """What the short cut passes on is counted, and ends, as by decoding every frame."""
+    short, long = reader(strip_usage=strip_usage), reader(strip_usage=strip_usage)
+    long._lessons = 0
+    for block in blocks:
+        assert short.feed(block) == long.feed(block)
+    assert short.relayed_tokens == long.relayed_tokens
+    assert (short.usage, short.complete, short.finish_reasons) == (long.usage, long.complete, long.finish_reasons)
+    assert (short.error is None) == (long.error is None)
+
+
+def test_a_stream_of_texts_is_decoded_once() -> None:
+    stream = reader(strip_usage=True)
+    stream.feed(raw(b"first", NULL_USAGE))
+    lessons = stream._lessons
+    for _ in range(20):
+        assert stream.feed(raw(b"next", NULL_USAGE)) == raw(b"next")
+    assert (stream.relayed_tokens, stream._lessons) == (21, lessons)
+
+
+def test_a_stream_whose_frames_differ_in_more_is_not_learnt_for_ever() -> None:
+    stream = reader()
+    for number in range(50):
+        frame = text("a", obfuscation="x" * number)
+        assert stream.feed(frame) is frame
+    assert (stream.relayed_tokens, stream._lessons) == (50, 0)
+
+
+def test_a_text_that_is_no_utf8_is_relayed_and_is_no_end() -> None:
+    stream = reader()
+    for _ in range(2):
+        assert stream.feed(raw(b"\xff")) == raw(b"\xff")
+    assert stream.begun and stream.error is None

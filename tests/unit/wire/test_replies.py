@@ -243,3 +243,8 @@ def test_recorded_errors_are_read(openai_recording: Recording, name: str) -> Non
     facts = read_reply("openai", "chat", openai_recording(name))
     assert facts.error is not None
     assert 400 <= facts.error.status < 500
+
+
+@pytest.mark.parametrize("operation", ["chat", "responses", "embeddings"])
+def test_bytes_that_are_no_utf8_are_no_json(operation: Operation) -> None:
+    assert not read_reply("openai", operation, b'{"id":"\xff","model":"m","choices":[]}').is_json
