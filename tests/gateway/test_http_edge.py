@@ -233,7 +233,9 @@ def to(url: str, more: str = "") -> str:
     """One route to one OpenAI look-alike at `url`."""
     return (
         PLAIN.replace("drain: 5s", f"drain: 5s{more}")
-        .replace("mock: {breaker: off, provider: mock, base_url: MOCK_URL}", f"it: {{provider: openai, base_url: {url}/v1}}")
+        .replace(
+            "mock: {breaker: off, provider: mock, base_url: MOCK_URL}", f"it: {{provider: openai, base_url: {url}/v1}}"
+        )
         .replace("target: mock", "target: it")
     )
 

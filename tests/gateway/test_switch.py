@@ -121,7 +121,7 @@ async def test_a_region_is_left_for_another_and_taken_back() -> None:
 
 
 async def test_an_ejected_target_gets_nothing_until_it_is_restored() -> None:
-    async with gateway(config({"a": "", "b": ""}, "target: a, fallback: [b]")) as gw:
+    async with gateway(config({"a": "; breaker: {slow_start: 0s}", "b": ""}, "target: a, fallback: [b]")) as gw:
         await _post(gw, "targets/a/eject", reason="patching")
         reply = await ask(gw)
         assert reply.headers["x-gateway-target"] == "b"
@@ -142,15 +142,14 @@ async def test_a_target_without_a_breaker_is_ejected_too() -> None:
 async def test_an_isolated_key_is_refused_and_what_it_did_is_kept() -> None:
     digest = hashlib.sha256(b"secret-key").hexdigest()
     keys = f'keys:\n  - {{id: bot, hash: "sha256:{digest}", tags: {{team: red}}}}'
-    headers = {"authorization": "Bearer secret-key"}
     async with gateway(config({"a": ""}, "target: a", keys)) as gw:
-        assert (await ask(gw, **headers)).status_code == 200
+        assert (await ask(gw, authorization="Bearer secret-key")).status_code == 200
         await _post(gw, "isolate", key="bot", reason="leaked")
-        reply = await ask(gw, **headers)
+        reply = await ask(gw, authorization="Bearer secret-key")
         assert (reply.status_code, reply.json()["error"]["code"]) == (403, "isolated")
         [entry] = (await gw.admin.get("/admin/v1/audit")).json()["audit"]
         assert entry["detail"]["evidence"][0]["key"] == "bot"
         assert (await gw.admin.delete("/admin/v1/isolate", params={"key": "bot"})).status_code == 200
-        assert (await ask(gw, **headers)).status_code == 200
+        assert (await ask(gw, authorization="Bearer secret-key")).status_code == 200
         await _post(gw, "isolate", tag="team=red", reason="gone wild")
-        assert (await ask(gw, **headers)).status_code == 403
+        assert (await ask(gw, authorization="Bearer secret-key")).status_code == 403
