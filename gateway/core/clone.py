@@ -25,4 +25,5 @@ def branch(exchange: Exchange) -> Exchange:
     other.error = None
     other.status = None
     other.first_event_s = other.overhead_s = None
+    other.coalesced_s = 0.0
     return other

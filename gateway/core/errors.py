@@ -12,6 +12,7 @@ GatewayError
 │   ├── RequestTooLarge         413 request_too_large
 │   ├── UnsupportedMediaType    415 unsupported_media_type
 │   ├── HeadersTooLarge         431 headers_too_large
+│   ├── CacheMiss               504 cache_miss (the client's own `cache-control: only-if-cached`)
 │   └── ClientGone              499 (never sent: nobody is there to read it)
 ├── UpstreamFault               source upstream; breakers count these
 │   ├── UpstreamConnectError    502 upstream_error, nothing was sent
@@ -185,6 +186,13 @@ class HeadersTooLarge(ClientFault):
 
     status = 431
     code = "headers_too_large"
+
+
+class CacheMiss(ClientFault):
+    """The client wanted a stored reply or none (RFC 9111, 5.2.1.7), and there is none."""
+
+    status = 504
+    code = "cache_miss"
 
 
 class ClientGone(ClientFault):
@@ -364,6 +372,7 @@ class StoreUnavailable(GatewayFault):
     """The shared store does not answer, and what needs it is declared `closed` for that case."""
 
     code = "store_unavailable"
+    outcome: ClassVar[Outcome] = "overloaded"
 
 
 class LoopDetected(GatewayFault):

@@ -191,12 +191,15 @@ class Exchange(Struct):
     """What the gateway itself added until the reply began."""
     response_id: str | None = None
     finish_reasons: list[str] = field(default_factory=list)
+    coalesced_s: float = 0.0
+    """Time spent waiting for an equal request to bring the reply of both."""
 
     @property
     def waited_s(self) -> float:
-        """Time spent waiting for upstream, over all attempts, until the reply began."""
+        """Time spent waiting for upstream until the reply began: over all attempts, and another request's with it."""
         attempts = self.attempts
-        return attempts[0].waited_s if len(attempts) == 1 else sum(attempt.waited_s for attempt in attempts)
+        own_s = attempts[0].waited_s if len(attempts) == 1 else sum(attempt.waited_s for attempt in attempts)
+        return own_s + self.coalesced_s
 
     def decide(self, step: str, detail: str) -> None:
         """Write down a decision and its reason."""

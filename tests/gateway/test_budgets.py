@@ -274,6 +274,16 @@ async def test_a_killed_process_has_lost_nothing_that_was_settled(tmp_path: Path
         assert (await storm([second.address], 20)).outcomes == {"200": 6, SPENT: 14}
 
 
+async def test_workers_on_memory_count_alone_and_are_shown_together() -> None:
+    """F50: each has the whole budget, which is said at the start; the admin plane shows the sum."""
+    async with serving(TEN, "--workers", "2") as both:
+        answers = await storm([both.address], 400)
+        served_ = answers.outcomes["200"]
+        assert 10 <= served_ <= 20 and answers.outcomes == {"200": served_, SPENT: 400 - served_}
+        assert await quiet(both.admin) == served_ * NUSD // 10
+        assert any("counts in each worker" in message for message in both.run.messages())
+
+
 async def test_the_sdks_raise_a_rate_limit_error_that_says_so_and_ask_once() -> None:
     """F133, F137: a spent budget is `insufficient_quota`, and not worth a retry."""
     async with gateway(limited("name: money, budget: $0.1/month")) as gw:

@@ -2,23 +2,19 @@
 
 import asyncio
 import random
-import ssl
-from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
-import trustme
 
-from gateway.assembly.build import Builder, needs_mock, pool_key, pool_maker
+from gateway.assembly.build import Builder, needs_mock
 from gateway.assembly.generation import Generation
 from gateway.assembly.pools import PoolKey, SharedPools
-from gateway.config.load import load, read
 from gateway.core.errors import NoHealthyTarget
 from gateway.core.exchange import RequestHead
+from gateway.store.base import Override
+from gateway.telemetry.events import Events
 from gateway.transport.base import Origin, Upstream
-from gateway.transport.pool import PoolTransport
-from gateway.transport.stock import StockTransport
-from tests.fakes import FakeClock, FakeResponse, FakeUpstream, Sightings, exchange, loaded, request
+from tests.fakes import FakeClock, FakeResponse, FakeUpstream, Sightings, exchange, loaded, memory_store, request
 
 pytestmark = pytest.mark.anyio
 
@@ -56,15 +52,22 @@ class Works:
         self.keys: list[PoolKey] = []
         clock = FakeClock()
         self.pools = SharedPools(self._make)
-        self.builder = Builder(self.pools, Sightings(clock).observer, clock, random.Random(7))
+        sightings = Sightings(clock)
+        self.registry = sightings.registry
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.store = memory_store(clock)
+        events = Events(None, clock, lambda event, fields: self.told.append((event, fields)))
+        rng = random.Random(7)
+        self.builder = Builder(self.pools, sightings.observer, clock, rng, self.store, events, self.registry)
 
     def _make(self, key: PoolKey) -> Upstream:
         self.keys.append(key)
         return self.upstream
 
-    def build(self, text: str = TEXT) -> Generation:
+    def build(self, text: str = TEXT, *overrides: Override) -> Generation:
         """The generation of this configuration."""
-        return self.builder.build(loaded(text, ENVIRON), "http://127.0.0.1:9")
+        by_name = {override.name: override for override in overrides}
+        return self.builder.build(loaded(text, ENVIRON), "http://127.0.0.1:9", by_name)
 
 
 async def test_a_generation_has_every_route_and_target_of_the_file() -> None:
@@ -116,7 +119,7 @@ async def test_the_built_in_mock_is_used_where_no_address_is_given() -> None:
     assert needs_mock(loaded(TEXT, ENVIRON))
     assert not needs_mock(loaded(TEXT.replace("{provider: mock}", "{provider: mock, base_url: 'http://h:1'}"), ENVIRON))
     with pytest.raises(AssertionError):
-        Works().builder.build(loaded(TEXT, ENVIRON), None)
+        Works().builder.build(loaded(TEXT, ENVIRON), None, {})
 
 
 async def test_a_released_generation_gives_back_its_pools_but_not_the_next_ones() -> None:
@@ -132,35 +135,23 @@ async def test_a_released_generation_gives_back_its_pools_but_not_the_next_ones(
     assert len(works.pools) == 0
 
 
-async def test_the_transport_is_ours_unless_the_target_asks_for_the_stock_one() -> None:
-    make = pool_maker()
-    for transport, kind in (("native", PoolTransport), ("httpx", StockTransport)):
-        for scheme in ("http", "https"):
-            upstream = make(replace(KEY, transport=transport, origin=Origin(scheme, "127.0.0.1", 1)))
-            assert isinstance(upstream, kind)
-            await upstream.aclose()
+async def test_what_operators_ejected_is_ejected_and_comes_back() -> None:
+    works = Works()
+    eject = Override("target/mock", {"ejected": True}, "ann", "patching", 0.0, None)
+    first = works.build(TEXT, eject)
+    breaker = first.targets["mock"].breaker
+    assert breaker is not None and breaker.is_ejected
+    assert works.told[-1] == ("breaker_ejected", {"target": "mock", "reason": "ejected by ann: patching"})
+    second = works.build()
+    assert second.targets["mock"].breaker is breaker
+    assert not breaker.is_ejected
 
 
-async def test_a_target_trusts_the_authority_of_its_own_file(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    pem = authority.cert_pem.bytes()
-    (tmp_path / "ca.pem").write_bytes(pem)
-    path = tmp_path / "gateway.yaml"
-    path.write_text(
-        "apiVersion: gateway/v1\n"
-        "targets:\n  up: {provider: openai, base_url: 'https://localhost/v1', ca_file: ca.pem}\n"
-        "routes: [{model: demo, target: up}]\n"
-    )
-    configured = load(read(path, {}))
-    key = pool_key("up", configured.config.targets["up"], "https://localhost/v1", configured)
-    assert key.ca_pem == pem
-    upstream = pool_maker()(key)
-    contexts = [value for value in _values(upstream) if isinstance(value, ssl.SSLContext)]
-    trusted = {der for context in contexts for der in context.get_ca_certs(binary_form=True)}
-    assert ssl.PEM_cert_to_DER_cert(pem.decode()) in trusted
-    await upstream.aclose()
+async def test_an_isolation_is_the_generations_matter() -> None:
+    isolate = Override("isolate/key/bot", {}, "ann", "leaked", 0.0, None)
+    assert Works().build(TEXT, isolate).isolation.keys == {"bot"}
 
 
-def _values(thing: object) -> list[object]:
-    names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
-    return [*vars(thing).values(), *(getattr(thing, name, None) for name in names if hasattr(thing, name))]
+async def test_a_switch_leads_a_route_elsewhere() -> None:
+    switch = Override("route/demo", {"split": {"up": 1.0}}, "ann", "release", 0.0, None)
+    assert Works().build(TEXT, switch).routes_by_name["demo"].weights == {"up": 1.0}

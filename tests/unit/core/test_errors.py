@@ -10,8 +10,10 @@ import pytest
 from gateway.core import errors
 from gateway.core.errors import (
     OUTCOMES,
+    BudgetExceeded,
     ClientFault,
     ClientGone,
+    ConcurrencyLimited,
     DeadlineExceeded,
     Forbidden,
     GatewayError,
@@ -27,9 +29,14 @@ from gateway.core.errors import (
     Outcome,
     Overloaded,
     ProviderReply,
+    RateLimited,
+    Refused,
     RequestTimeout,
     RequestTooLarge,
     ShuttingDown,
+    StoreUnavailable,
+    TargetBusy,
+    TargetEjected,
     UnsupportedMediaType,
     UpstreamAccountError,
     UpstreamConnectError,
@@ -58,6 +65,12 @@ EVERY_KIND: list[tuple[GatewayError, int, str, str, str]] = [
     (UpstreamTimeout("x", phase="idle"), 504, "upstream_timeout", "upstream", "upstream_timeout"),
     (UpstreamTruncated("x"), 502, "upstream_error", "upstream", "truncated"),
     (UpstreamReplyError("x"), 502, "upstream_error", "upstream", "upstream_error"),
+    (RateLimited("x", limit="l", retry_after_s=1), 429, "rate_limit_exceeded", "gateway", "rate_limited"),
+    (ConcurrencyLimited("x", limit="l", retry_after_s=1), 429, "concurrency_limit_exceeded", "gateway", "rate_limited"),
+    (BudgetExceeded("x", limit="l", retry_after_s=1), 429, "insufficient_quota", "gateway", "over_budget"),
+    (TargetEjected("x"), 503, "no_healthy_target", "gateway", "no_target"),
+    (TargetBusy("x"), 503, "overloaded", "gateway", "overloaded"),
+    (StoreUnavailable("x"), 503, "store_unavailable", "gateway", "overloaded"),
     (NoHealthyTarget("x"), 503, "no_healthy_target", "gateway", "no_target"),
     (Overloaded("x"), 503, "overloaded", "gateway", "overloaded"),
     (ShuttingDown("x"), 503, "overloaded", "gateway", "overloaded"),
@@ -86,7 +99,7 @@ def test_every_error_of_the_tree_is_drawn_at_its_head_and_tested_here() -> None:
     drawn = set(re.findall(r"[A-Z]\w+", (errors.__doc__ or "").split("GatewayError", 1)[1]))
     kinds = {kind.__name__ for kind in _leaves()}
     assert kinds <= drawn
-    branches = {ClientFault.__name__, UpstreamFault.__name__, GatewayFault.__name__}
+    branches = {ClientFault.__name__, UpstreamFault.__name__, GatewayFault.__name__, Refused.__name__}
     assert kinds - branches == {type(error).__name__ for error, *_ in EVERY_KIND}
 
 
@@ -96,7 +109,7 @@ def test_outcomes_are_listed_once_each() -> None:
 
 @pytest.mark.parametrize("error", [error for error, *_ in EVERY_KIND], ids=lambda error: type(error).__name__)
 def test_only_what_may_succeed_elsewhere_is_retryable(error: GatewayError) -> None:
-    hopeless = (ClientFault, UpstreamAccountError, LoopDetected, InternalError)
+    hopeless = (ClientFault, UpstreamAccountError, LoopDetected, InternalError, BudgetExceeded)
     assert error.retryable is not isinstance(error, hopeless)
 
 
