@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Mapping
 
+from gateway.assembly.caches import Caches
 from gateway.assembly.generation import Generation
 from gateway.assembly.lasting import Lasting, Lease
 from gateway.assembly.limits import rule_set
@@ -31,7 +32,7 @@ _MOST_SHADOWS = 50
 class Builder:
     """What every generation is built from, besides its configuration; and what outlives them all."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each thing that outlives the generations
         self,
         pools: SharedPools,
         observer: Observer,
@@ -40,10 +41,13 @@ class Builder:
         store: Store,
         events: Events,
         registry: Registry,
+        caches: Caches | None = None,
     ) -> None:
+        """Without `caches` no reply is kept."""
         self.pools = pools
         self.observer = observer
         self.shadows = Shadows(_MOST_SHADOWS)
+        self.caches = caches
         self._clock = clock
         self._rng = rng
         self._store = store
@@ -91,6 +95,7 @@ class Builder:
             lambda name: self._keeper(keys[name]),
             self._clock,
             self._rng,
+            self.caches,
         ).make()
         return Generation(
             revision=loaded.revision,

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from gateway.config.targets import Target
+from gateway.core.clock import Clock
 from gateway.core.price import Price
-from gateway.providers.prices import lookup
+from gateway.providers.prices import ModelPrices, lookup
 
 
 def price_of(config: Target) -> Price | None:
@@ -24,11 +25,14 @@ def price_of(config: Target) -> Price | None:
     )
 
 
-def by_model(config: Target) -> Callable[[str], Price | None] | None:
+def by_model(config: Target, clock: Clock) -> Callable[[str], Price | None] | None:
     """Prices by the name of the model that answered, for a target that passes the client's model name on."""
-    if config.price is not None or config.model is not None:
+    if config.price is not None or config.model is not None or config.provider == "mock":
         return None
-    return lambda model: lookup(config.provider, model, config.base_url)
+    prices = ModelPrices(config.provider, config.base_url, clock)
+    if config.out_of_service is None:
+        prices.load()
+    return prices
 
 
 def is_known(provider: str, model: str | None, base_url: str | None) -> bool:

@@ -1,7 +1,7 @@
 """From the routes of the configuration to handlers.
 
 From outside in: admission (limits, budgets) - affinity - shadow - fallback - tiers - hedge - split or
-balance - and then, for each target of the route: retry - breaker - the try's own admission - what
+balance - and then, for each target of the route: cache - retry - breaker - the try's own admission - what
 `targets` has made of it (queue, observation, bill, provider).
 """
 
@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gateway.assembly.caches import Caches
 from gateway.assembly.generation import Route
 from gateway.assembly.overrides import Effect
 from gateway.assembly.targets import Parts
@@ -63,6 +64,8 @@ class RouteMaker:
     """For a target's name: takes its connections beyond the generation, until what it returns is called."""
     clock: Clock
     rng: random.Random
+    caches: Caches | None
+    """None: no reply is kept, whatever the routes say."""
     _chains: dict[tuple[str, str], "Chain"] = field(default_factory=dict)
 
     def make(self) -> dict[str, Route]:
@@ -143,6 +146,8 @@ class RouteMaker:
         if parts.handler is None:
             return Chain(None, None, self._out(name))
         policies: list[Policy] = []
+        if route.cache is not None and self.caches is not None:
+            policies.append(self.caches.make(route.model, route.cache, name, parts.revision))
         available: Callable[[], bool] | None = None
         if route.retry is not None and route.retry.attempts > 1:
             settings = RetrySettings(

@@ -26,7 +26,7 @@ from gateway.policies.bulkhead import Bulkhead, BulkheadSettings
 from gateway.policies.calibration import Calibration
 from gateway.policies.quote import TargetQuote
 from gateway.policies.retry_budget import RetryBudget
-from gateway.providers.kinds import KINDS, Addressing
+from gateway.providers.kinds import KINDS, Addressing, chat_bound
 from gateway.providers.target import Target, TargetSettings
 from gateway.routing.balance import Load
 from gateway.store.base import Leases
@@ -51,6 +51,8 @@ class Parts:
     retry_budget: Callable[[float, int], RetryBudget]
     """By share, and the least number."""
     price: Price | None
+    revision: str
+    """A digest of what its answers depend on: with another one, no stored reply is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class TargetMaker:
             destination = Destination(KINDS[config.provider].name, config.model, origin.host, origin.port)
             policies += [
                 Attempted(name, destination, self.observer, self.clock),
-                Billed(price, calibration, by_model(config)),
+                Billed(price, calibration, by_model(config, self.clock)),
             ]
             handler = compose(policies, Target(_settings(name, config, base_url), upstream, self.clock))
         parts = Parts(
@@ -111,6 +113,7 @@ class TargetMaker:
             config.timeouts.total,
             lambda share, least: lease.get(("retries", share, least, *identity), lambda: RetryBudget(share, least)),
             price,
+            revision_of(config),
         )
         return parts, key
 
@@ -146,6 +149,19 @@ def _identity(name: str, config: TargetConfig, base_url: str) -> tuple[str, ...]
     return (name, config.provider, base_url, config.model or "", digest)
 
 
+def revision_of(config: TargetConfig) -> str:
+    """A digest of what a target's answers depend on; the same in every process, and after a restart.
+
+    Not of its credential: that is changed for safety's sake, and another account has the same model. The address of
+    the built-in mock, which is another one with each start, is none.
+    """
+    headers = [
+        (name.lower(), value.reveal() if isinstance(value, Secret) else value) for name, value in config.headers.items()
+    ]
+    parts = (config.provider, config.base_url, config.model, config.api_version, config.anthropic_version)
+    return hashlib.sha256(repr((parts, sorted(headers))).encode()).hexdigest()
+
+
 def _settings(name: str, config: TargetConfig, base_url: str) -> TargetSettings:
     kind = KINDS[config.provider]
     return TargetSettings(
@@ -160,6 +176,7 @@ def _settings(name: str, config: TargetConfig, base_url: str) -> TargetSettings:
         headers=_headers(config),
         default_headers=kind.default_headers(config.anthropic_version),
         inject_usage=config.inject_usage,
+        chat_bound=chat_bound(config.provider, origin_of(base_url).host),
     )
 
 

@@ -201,6 +201,11 @@ class Exchange(Struct):
         own_s = attempts[0].waited_s if len(attempts) == 1 else sum(attempt.waited_s for attempt in attempts)
         return own_s + self.coalesced_s
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the reply is a stored one, for which no target was asked."""
+        return self.cache == "hit" or self.cache == "semantic"
+
     def decide(self, step: str, detail: str) -> None:
         """Write down a decision and its reason."""
         self.decisions.append(Decision(step, detail))

@@ -1,6 +1,7 @@
 """The admin plane: health, metrics, and what operators ask and tell. Cold code, so it is plain Starlette."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -122,8 +123,8 @@ class _Endpoints:
 
     async def _store(self) -> dict[str, Any]:
         """Of which kind the store is, and whether every process reaches it: an outage degrades, and is no readiness."""
-        [up] = merge(await self._fleet.snapshots()).metrics["gateway_store_up"]
-        return {"kind": self._control.loaded.config.store.kind, "up": up.value == 1.0}
+        up = merge(await self._fleet.snapshots()).metrics.get("gateway_store_up", [])
+        return {"kind": self._control.loaded.config.store.kind, "up": all(sample.value == 1.0 for sample in up)}
 
     async def metrics(self, request: Request) -> Response:
         """Every process's metrics, summed, in the format that the scraper asks for."""

@@ -18,10 +18,12 @@ from gateway.edge.desired import shown
 from gateway.edge.fleet import Fleet
 from gateway.edge.operations import Operations, Order, show_moment
 from gateway.store.base import BudgetState, Grant, Journal
+from gateway.store.blobs import purge_scope
 from gateway.telemetry.snapshot import Snapshot, merge
 
 _MAX_AUDIT = 1000
 _MAX_BODY = 64 * 1024
+_PURGED_BY = frozenset({"key", "tag", "route", "prompt_version", "entry"})
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -50,6 +52,7 @@ class Changes:
             ("GET", "/admin/v1/budgets", self.budgets),
             ("POST", "/admin/v1/budgets/{name}/grant", self.grant),
             ("GET", "/admin/v1/spend", self.spend),
+            ("DELETE", "/admin/v1/cache", self.purge),
             ("GET", "/admin/v1/audit", self.audit),
         ]
         return [Route(path, _answering(endpoint), methods=[method]) for method, path, endpoint in listed]
@@ -148,6 +151,22 @@ class Changes:
         totals = await self._fleet.spend(first, last)
         rows = [{**msgspec.to_builtins(row), "tags": dict(row.tags), "cost_usd": usd(row.cost_nusd)} for row in totals]
         return JSONResponse({"from": first, "to": last, "spend": rows})
+
+    async def purge(self, request: Request) -> Response:
+        """Remove stored replies: `?key=`, `?tag=name=value`, `?route=`, `?prompt_version=name@version` or `?entry=`."""
+        given = request.query_params.multi_items()
+        named = {name: value for name, value in given if name != "reason"}
+        # A word that is not understood must not make a purge larger or smaller than was meant.
+        if len(given) != len(dict(given)) or not named.keys() <= _PURGED_BY:
+            raise InvalidRequest(f"Name exactly one of {', '.join(sorted(_PURGED_BY))} in the query, once.")
+        try:
+            scope = purge_scope(**named)
+        except ValueError as error:
+            raise InvalidRequest(f"In the query, {error}.") from error
+        reason = request.query_params.get("reason", "purged")[:500]
+        await self._operations.record(_actor(request), "purge", f"cache/{scope}", reason, {})
+        receipt = await self._fleet.purge(scope)
+        return JSONResponse(msgspec.to_builtins(receipt))
 
     async def audit(self, request: Request) -> Response:
         """Who changed what and why, newest first; `?limit=100`."""

@@ -37,6 +37,7 @@ _BOUND_AT_START = (
     "telemetry.traces",
     "server.state_dir",
     "store",
+    "cache",
 )
 """Settings that listeners, the logger and the tracer are made from; a reload makes no new ones."""
 
@@ -91,6 +92,8 @@ class Control:
         self._lock = asyncio.Lock()
         self._successful = registry.gauge("gateway_config_last_reload_successful")
         self._succeeded_at = registry.gauge("gateway_config_last_reload_success_timestamp_seconds")
+        self.on_rejected: Callable[[list[str]], None] | None = None
+        """Called with the faults of a file that could not be used."""
         self.faults: list[str] = []
         self.restart_required: list[str] = []
         """Settings of what is served that wait for a restart to come into force."""
@@ -150,6 +153,8 @@ class Control:
                 self._successful.value = 0.0
                 for fault in self.faults:
                     logger.error("configuration not applied (%s): %s", cause, fault)
+                if self.on_rejected is not None:
+                    self.on_rejected(self.faults)
                 return Reloaded(self._loaded.revision, False, self.faults)
             changed = loaded.revision != self._loaded.revision
             if changed:

@@ -9,6 +9,7 @@ from gateway.core.money import usd
 from gateway.edge.desired import Desired
 from gateway.edge.running import Running
 from gateway.store.base import BudgetState, Grant, Spend, Store
+from gateway.store.blobs import Receipt
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.recent import Recent
 from gateway.telemetry.snapshot import Snapshot
@@ -63,6 +64,13 @@ class Fleet(Protocol):
 
     async def spend(self, first_day: str, last_day: str) -> list[Spend]:
         """The totals of these days. Raises StoreUnavailable."""
+        ...
+
+    async def purge(self, scope: str) -> Receipt:
+        """Remove the stored replies of a scope, in every process (`Purging.purge`).
+
+        Raises StoreUnavailable unless all have done it: it has to be asked again then.
+        """
         ...
 
 
@@ -152,3 +160,7 @@ class LocalFleet:
     async def spend(self, first_day: str, last_day: str) -> list[Spend]:
         """The totals of these days."""
         return await self._store.ledger.spend(first_day, last_day)
+
+    async def purge(self, scope: str) -> Receipt:
+        """Remove the stored replies of a scope."""
+        return await self._running.purge(scope)

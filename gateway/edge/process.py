@@ -9,6 +9,8 @@ from pathlib import Path
 
 from gateway.assembly.alerts import budget_alert
 from gateway.assembly.build import Builder
+from gateway.assembly.caches import Caches, open_blobs
+from gateway.assembly.hooks import Caller, open_webhooks, wanted
 from gateway.assembly.pools import SharedPools
 from gateway.assembly.stores import open_store
 from gateway.assembly.targets import pool_maker
@@ -32,6 +34,7 @@ from gateway.telemetry.tracing import Tracer
 
 _CUT_GRACE_S = 2.0
 _FLUSH_S = 2.0
+_STORE_LOOK_S = 0.5
 _GC_THRESHOLDS = (50_000, 50, 50)
 
 MockStarter = Callable[[], Awaitable[str]]
@@ -99,10 +102,16 @@ class ServingProcess:
         observer = Observer(
             registry=self.registry, tracer=self._tracer, sink=requests_sink, recent=self.recent, clock=clock
         )
-        self.events = Events(requests_sink, clock)
+        self._caller = Caller(self._tracer)
+        self.webhooks = open_webhooks(self._caller, clock, rng)
+        self.events = Events(requests_sink, clock, self.webhooks.notify)
         self.store = open_store(loaded.config, clock, state_file, budget_alert(self.events, self.registry))
-        builder = Builder(SharedPools(pool_maker()), observer, clock, rng, self.store, self.events, self.registry)
+        cached = state_file and state_file.with_name(f"{state_file.stem}-cache.sqlite")
+        self.caches = Caches(open_blobs(loaded.config, clock, rng, cached), self.registry, clock, rng)
+        pools = SharedPools(pool_maker())
+        builder = Builder(pools, observer, clock, rng, self.store, self.events, self.registry, self.caches)
         self.running = Running(builder, self.registry, self._tracer, mock, clock)
+        self.running.on_applied(self._tell_webhooks)
         self.registry.gauge("gateway_build_info", version).value = 1.0
         self.registry.on_snapshot(self.running.refresh_gauges)
         self.registry.on_snapshot(self._count_dropped)
@@ -111,11 +120,13 @@ class ServingProcess:
         self._data_plane = DataPlane(self.running, clock, rng)
         self._listener: Listener | None = None
         self._hurried = asyncio.Event()
-        self._lag: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     def _count_dropped(self) -> None:
         self.registry.counter("gateway_log_lines_dropped_total").value = self._sink.dropped
         self.registry.counter("gateway_spans_dropped_total").value = self._tracer.dropped
+        for result, posts in self.webhooks.counts.items():
+            self.registry.counter("gateway_webhook_posts_total", result).value = posts
 
     def _count_store(self) -> None:
         figures = self.store.figures
@@ -123,6 +134,19 @@ class ServingProcess:
         self.registry.counter("gateway_store_degraded_seconds_total").value = figures.degraded_s
         self.registry.counter("gateway_store_round_trips_total").value = figures.round_trips
         self.registry.counter("gateway_store_operations_total").value = figures.operations
+
+    def _tell_webhooks(self, applied: Loaded) -> None:
+        self.webhooks.configure(applied.config.environment, wanted(applied.config))
+
+    async def _watch_store(self) -> None:
+        """Tell when the store goes and when it is back; for ever."""
+        was_up = True
+        while True:
+            is_up = self.store.is_up
+            if is_up != was_up:
+                was_up = is_up
+                self.events.tell("store_up" if is_up else "store_down", "info" if is_up else "error")
+            await asyncio.sleep(_STORE_LOOK_S)
 
     @property
     def fleet(self) -> LocalFleet:
@@ -134,7 +158,10 @@ class ServingProcess:
         listener = Listener(self._data_plane, sock, edge_limits(self._config), self._config.server.keepalive_timeout)
         await listener.start()
         self._listener = listener
-        self._lag = spawn(self.running.watch_loop_lag(), "event loop lag")
+        self._watching = [
+            spawn(self.running.watch_loop_lag(), "event loop lag"),
+            spawn(self._watch_store(), "store watch"),
+        ]
         connections = self.registry.gauge("gateway_connections")
         self.registry.on_snapshot(lambda: setattr(connections, "value", float(len(listener.connections))))
         return listener
@@ -160,11 +187,14 @@ class ServingProcess:
 
     async def close(self) -> None:
         """Give back connections and flush logs and spans, within bounds."""
-        if self._lag is not None:
-            self._lag.cancel()
+        for task in self._watching:
+            task.cancel()
         await self.running.shadows.cancel()
         await self.running.pools.aclose()
         await self.store.aclose()
+        await self.caches.aclose()
+        await self.webhooks.aclose(_FLUSH_S)
+        await self._caller.aclose()
         await self._tracer.shutdown(_FLUSH_S)
         await asyncio.to_thread(self._sink.flush, _FLUSH_S)
 

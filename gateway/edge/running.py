@@ -15,6 +15,7 @@ from gateway.core.errors import GatewayError, ShuttingDown
 from gateway.edge.serving import Serving, serving
 from gateway.routing.shadow import Shadows
 from gateway.store.base import Override
+from gateway.store.blobs import Receipt
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.observe import Observer
 from gateway.telemetry.tracing import Tracer
@@ -44,6 +45,7 @@ class Running:
         self.observer: Observer = builder.observer
         self.tracer = tracer
         self.registry = registry
+        self._on_applied: list[Callable[[Loaded], None]] = []
         self.lag_s = 0.0
         """How late the event loop ran each of its last two timers, at least."""
         self.rss_bytes = 0
@@ -76,10 +78,18 @@ class Running:
     async def apply(self, loaded: Loaded, overrides: Mapping[str, Override] | None = None) -> None:
         """Serve with `loaded`, and `overrides` over it, from now on; exchanges that run keep what they began with."""
         mock_url = await self._mock() if needs_mock(loaded) else None
+        if self._builder.caches is not None:
+            await self._builder.caches.prepare(loaded.config)
         generation = self._builder.build(loaded, mock_url, overrides or {})
-        self.registry.configure(generation.routes_by_name, generation.targets)
+        self.registry.configure(generation.routes_by_name, generation.targets, tag_values(loaded))
         self.generations.swap(serving(loaded, generation, self._clock))
         self._describe(loaded)
+        for told in self._on_applied:
+            told(loaded)
+
+    def on_applied(self, told: Callable[[Loaded], None]) -> None:
+        """Call `told` with every configuration that has come into force."""
+        self._on_applied.append(told)
 
     def _describe(self, loaded: Loaded) -> None:
         registry, generation = self.registry, self.current.generation
@@ -107,6 +117,11 @@ class Running:
             for state, count in (("in_use", stats.in_use), ("idle", stats.idle), ("waiting", stats.waiting)):
                 registry.gauge("gateway_upstream_connections", name, state).value = float(count)
 
+    async def purge(self, scope: str) -> Receipt:
+        """Remove stored replies (`Purging.purge`)."""
+        caches = self._builder.caches
+        return Receipt(scope, 0, 0) if caches is None else await caches.purge(scope)
+
     def restore(self, target: str) -> None:
         """Close the breaker of a target, if it has one."""
         live = self.current.generation.targets.get(target)
@@ -129,6 +144,12 @@ class Running:
             self.lag_s = min(float(gauge.value), lag_s)
             gauge.value = lag_s
             self.rss_bytes = resident_bytes()
+
+
+def tag_values(loaded: Loaded) -> dict[str, set[str]]:
+    """The values that keys have for each tag that costs are labelled with: a closed set (F125)."""
+    keys = loaded.config.keys or ()
+    return {name: {key.tags[name] for key in keys if name in key.tags} for name in loaded.config.telemetry.tag_labels}
 
 
 def resident_bytes() -> int:

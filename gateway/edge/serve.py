@@ -100,11 +100,13 @@ async def serving(options: Options, loaded: Loaded, sink: LogSink, mock: MockSta
     await process.running.apply(loaded)
     journal = process.store.journal
     control = Control(options.read, loaded, process.fleet, process.registry, clock, journal)
+    control.on_rejected = lambda faults: process.events.tell("config_rejected", "error", faults=faults[:10])
     try:
         admin = await open_admin(control, process.fleet, journal, clock)
     except OSError:
         sock.close()
         await process.store.aclose()
+        await process.caches.aclose()
         raise
     await first_overrides(control)
     data = await process.listen(sock)

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.config.load import ConfigError
 from gateway.core.clock import SystemClock
+from gateway.core.errors import StoreUnavailable
 from gateway.core.pipeline import spawn
 from gateway.edge.channel import Channel
 from gateway.edge.desired import Desired, restore
@@ -73,6 +74,8 @@ class Worker:
                 return await fleet.grant(msgspec.convert(payload, Grant))
             case "spend":
                 return msgspec.to_builtins(await fleet.spend(*payload))
+            case "purge":
+                return await _purge(fleet, payload)
         raise LookupError(f"no call {name!r}")
 
     async def _metrics(self) -> bytes:
@@ -132,6 +135,14 @@ class Worker:
         """Give everything back."""
         if self._process is not None:
             await self._process.close()
+
+
+async def _purge(fleet: LocalFleet, scope: str) -> Any:
+    """The receipt; a text, where it has to be asked again, as the channel knows no such error."""
+    try:
+        return msgspec.to_builtins(await fleet.purge(scope))
+    except StoreUnavailable as error:
+        return error.message
 
 
 def _restore(dumped: bytes) -> Desired:

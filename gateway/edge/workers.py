@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.core.errors import StoreUnavailable
 from gateway.core.pipeline import spawn
 from gateway.edge.channel import CallFailed, ChannelClosed
 from gateway.edge.desired import Desired
@@ -19,6 +20,7 @@ from gateway.edge.fleet import EVIDENCE, TargetState, refresh_budgets, worse
 from gateway.edge.process import happens
 from gateway.edge.slot import WorkerProcess
 from gateway.store.base import BudgetState, Grant, Spend, Store
+from gateway.store.blobs import Receipt
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.snapshot import Snapshot, merge, retire
 
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 _LOOK_S = 1.0
 """How long a scrape waits for a worker, and how often workers are looked at: what a killed one takes with it."""
 _APPLY_WAIT_S = 2.0
+_PURGE_S = 8.0
+"""Longer than a purge may take in Redis, shorter than the command line waits."""
 _HANG_S = 30.0
 _START_S = 30.0
 _RESTART_MIN_S, _RESTART_MAX_S = 0.2, 5.0
@@ -121,6 +125,46 @@ class WorkerFleet:
             return await self._store.ledger.spend(first_day, last_day)
         answers = await self._ask_all("spend", [first_day, last_day])
         return [msgspec.convert(row, Spend) for answer in answers for row in answer]
+
+    async def purge(self, scope: str) -> Receipt:
+        """Remove stored replies: in the store that all share, by one worker; else in every worker.
+
+        A worker that starts may be reading its file, so it has to be asked again once it serves.
+        """
+        if self._store.is_shared:
+            return await self._purge_shared(scope)
+        answers = await asyncio.gather(*(self._purge(worker, scope) for worker in self._workers))
+        receipts = [answer for answer in answers if isinstance(answer, Receipt)]
+        failures = [answer for answer in answers if isinstance(answer, str)]
+        if failures:
+            raise StoreUnavailable(
+                f"Purged by {len(receipts)} of {len(answers)} workers ({failures[0]}). Ask again.", retry_after_s=1.0
+            )
+        return Receipt(
+            scope,
+            max(receipt.epoch for receipt in receipts),
+            sum(receipt.matched for receipt in receipts),
+            all(receipt.is_complete for receipt in receipts),
+        )
+
+    async def _purge_shared(self, scope: str) -> Receipt:
+        failure = "no worker serves"
+        for worker in self._serving():
+            answer = await self._purge(worker, scope)
+            if isinstance(answer, Receipt):
+                return answer
+            failure = answer
+        raise StoreUnavailable(f"Nothing was purged ({failure}). Ask again.", retry_after_s=1.0)
+
+    async def _purge(self, worker: WorkerProcess, scope: str) -> Receipt | str:
+        """What one worker has done, or why it has not."""
+        if not worker.is_serving:
+            return f"worker {worker.number} does not serve now"
+        try:
+            answer = await worker.call("purge", scope, timeout_s=_PURGE_S)
+        except (ChannelClosed, CallFailed, TimeoutError) as error:
+            return f"worker {worker.number}: {error!r}"
+        return answer if isinstance(answer, str) else msgspec.convert(answer, Receipt)
 
     async def find_request(self, request_id: str) -> dict[str, Any] | None:
         """The record of one of the last requests, from whichever worker served it."""

@@ -60,9 +60,8 @@ class Billed:
 
     def settle(self, exchange: Exchange, attempt: Attempt, status: int | None, error: BaseException | None) -> None:
         """Write the bill of a try that is over. `status` is its reply's; None if none began."""
-        if error is not None or status != 200:
-            if _was_refused(status, error):
-                return
+        if (error is not None or status != 200) and _was_refused(status, error):
+            return
         operation = exchange.request.operation
         if operation == "relay":
             self._settle_relayed(exchange, attempt)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from gateway.core.errors import Headers, InvalidRequest
 from gateway.core.exchange import Dialect, Operation, Request
+from gateway.wire.strict_json import BoundName
 
 _OPENAI_OPERATIONS: frozenset[Operation] = frozenset({"chat", "text_completion", "embeddings", "responses", "relay"})
 _ANTHROPIC_OPERATIONS: frozenset[Operation] = frozenset({"messages", "count_tokens"})
@@ -61,6 +62,15 @@ class ProviderKind:
     def default_headers(self, anthropic_version: str) -> Headers:
         """Headers that are sent when the client sent none of that name."""
         return [(b"anthropic-version", anthropic_version.encode("ascii"))] if "anthropic" in self.dialects else []
+
+
+def chat_bound(kind: str, host: str) -> BoundName:
+    """The field by which a chat completion is bounded there.
+
+    OpenAI's reasoning models refuse `max_tokens` (400, unsupported_parameter); many look-alikes know nothing else,
+    and ignore the newer field.
+    """
+    return "max_completion_tokens" if kind == "azure" or host.endswith("api.openai.com") else "max_tokens"
 
 
 def relayed_query(query: bytes, separator: str) -> str:

@@ -23,7 +23,7 @@ from gateway.core.errors import (
     UpstreamReplyError,
     UpstreamTimeout,
 )
-from gateway.core.exchange import Attempt, Exchange, Reply, Request
+from gateway.core.exchange import Attempt, Exchange, Operation, Reply, Request
 from gateway.providers.decoding import decoder_for, whole_body
 from gateway.providers.failures import failed, first_event_failed
 from gateway.providers.headers import FORWARDED_UP, Layout, Layouts, Sieve, down, first
@@ -32,13 +32,19 @@ from gateway.providers.streams import EventStream, Pieces
 from gateway.transport.base import Timeouts, Upstream, UpstreamRequest, UpstreamResponse
 from gateway.wire.replies import estimate, read_reply
 from gateway.wire.stream_reader import StreamReader, reader_for
-from gateway.wire.strict_json import rewrite
+from gateway.wire.strict_json import BoundName, rewrite
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 _MAX_BUFFERED_RELAY_BYTES = 4 * 1024 * 1024
 # uvloop's clock counts milliseconds: a timer may fire that much early.
 _TIMER_SLACK_S = 0.005
 _REMEMBERED_PATHS = 1024
+# Embeddings have no output to be bounded.
+_BOUNDS: dict[Operation, BoundName] = {
+    "text_completion": "max_tokens",
+    "responses": "max_output_tokens",
+    "messages": "max_tokens",
+}
 _STREAM_USAGE_OPERATIONS = frozenset({"chat", "text_completion"})
 
 
@@ -60,6 +66,8 @@ class TargetSettings:
     default_headers: Headers = field(default_factory=list)
     """Sent with requests in the Anthropic dialect when the client sent none of that name."""
     inject_usage: bool = True
+    chat_bound: BoundName = "max_tokens"
+    """Where a chat completion is bounded when the gateway has to; see `kinds.chat_bound`."""
 
 
 class Target:
@@ -129,8 +137,9 @@ class Target:
                 and not head.include_usage
                 and request.operation in _STREAM_USAGE_OPERATIONS
             )
-            if renamed is not None or injected:
-                body = rewrite(request.body, model=renamed, request_usage=injected)
+            bound = None if exchange.max_tokens_sent is None else self._bound(exchange.max_tokens_sent, request)
+            if renamed is not None or injected or bound is not None:
+                body = rewrite(request.body, model=renamed, request_usage=injected, bound=bound)
         headers = self._forwarded(request.headers)
         if request.dialect == "anthropic":
             headers += [item for item in settings.default_headers if first(headers, item[0]) is None]
@@ -138,6 +147,13 @@ class Target:
         headers += (*self._fixed_headers, (b"traceparent", attempt.traceparent), (b"x-gateway-hops", hops))
         method = b"POST" if request.method == "POST" else request.method.encode("ascii")
         return UpstreamRequest(method, self._path(request), headers, body, request.content_length), injected
+
+    def _bound(self, max_tokens: int, request: Request) -> tuple[BoundName, int] | None:
+        """What is held must be the most that can be used, so the provider is told (F52)."""
+        if request.head.max_tokens is not None:
+            return None
+        name = self._settings.chat_bound if request.operation == "chat" else _BOUNDS.get(request.operation)
+        return None if name is None else (name, max_tokens)
 
     def _path(self, request: Request) -> bytes:
         """Path and query; the same for most requests, so it is remembered."""

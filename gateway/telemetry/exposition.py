@@ -1,5 +1,6 @@
 """Metrics as text for Prometheus, by `prometheus_client`, and what that library knows of the process itself."""
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -19,6 +20,9 @@ from prometheus_client.registry import Collector
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.snapshot import Sample, Snapshot
 from gateway.telemetry.table import METRICS, TABLE, Metric
+
+TAKEN_LABELS = frozenset({"route", "target", "le", "quantile", "job", "instance"})
+"""Labels that cost metrics have besides tags, and those that Prometheus itself sets."""
 
 
 def watch_process(registry: Registry) -> None:
@@ -51,29 +55,44 @@ class _SnapshotCollector(Collector):
         for metric in METRICS:
             samples = self._snapshot.metrics.get(metric.name)
             if samples:
-                yield from _family(metric, samples)
+                labels = (*metric.labels, *label_names(self._snapshot.tags)) if metric.tagged else metric.labels
+                yield from _family(metric, labels, samples)
 
 
-def _family(metric: Metric, samples: list[Sample]) -> Iterator[Family]:
+def label_names(tags: Iterable[str]) -> list[str]:
+    """The labels for these tags: as they are called, as far as Prometheus allows (letters, digits, underscores).
+
+    One that is called like another label, or begins as Prometheus's own do, gets `tag_` in front.
+    """
+    names: list[str] = []
+    for tag in tags:
+        name = re.sub("[^a-zA-Z0-9_]", "_", tag)
+        while name in names or name in TAKEN_LABELS or name.startswith("__") or name[:1].isdigit():
+            name = f"tag_{name}"
+        names.append(name)
+    return names
+
+
+def _family(metric: Metric, labels: tuple[str, ...], samples: list[Sample]) -> Iterator[Family]:
     if metric.kind == "histogram":
-        histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+        histogram = HistogramMetricFamily(metric.name, metric.help, labels=labels)
         bounds = [*(format(bound, "g") for bound in metric.buckets), "+Inf"]
         for sample in samples:
             cumulative = list(zip(bounds, map(float, accumulate(sample.counts)), strict=True))
             histogram.add_metric(sample.labels, cumulative, sample.sum)
         yield histogram
     elif metric.kind == "counter":
-        counter = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+        counter = CounterMetricFamily(metric.name, metric.help, labels=labels)
         for sample in samples:
             counter.add_metric(sample.labels, sample.value)
         yield counter
     elif metric.kind == "gauge":
-        gauge = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+        gauge = GaugeMetricFamily(metric.name, metric.help, labels=labels)
         for sample in samples:
             gauge.add_metric(sample.labels, sample.value)
         yield gauge
     else:
-        info = InfoMetricFamily(metric.name.removesuffix("_info"), metric.help, labels=metric.labels)
+        info = InfoMetricFamily(metric.name.removesuffix("_info"), metric.help, labels=labels)
         for sample in samples:
             info.add_metric(sample.labels, {})
         yield info

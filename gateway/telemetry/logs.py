@@ -31,6 +31,9 @@ SECRET = re.compile(
 FIRST_LINE_ONLY = frozenset({"asyncio"})
 """Loggers whose further lines are the `repr` of tasks, and so of whatever those were holding."""
 
+QUIET = ("httpx", "httpcore")
+"""Loggers that tell every URL at `info` or `debug`; one of a webhook may be a credential."""
+
 MILLISECONDS = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
 """Formatted once: a request's line needs one of them, and formatting is a fifth of its cost."""
 
@@ -91,6 +94,8 @@ def configure_logging(level: str, sink: LogSink | None) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.getLogger("uvicorn.access").addHandler(logging.NullHandler())
     logging.captureWarnings(True)
 

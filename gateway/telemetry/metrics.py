@@ -9,7 +9,7 @@ invented model names add no series; `none` stands for a request that reached no 
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Literal, TypeVar
 
 from gateway.core.errors import Outcome
@@ -115,13 +115,24 @@ class Registry:
         self._attempts: dict[tuple[str, Outcome], Counter] = {}
         self._names: dict[str, dict[str, None]] = {"route": {}, "target": {}}
         self._refreshers: list[Callable[[], None]] = []
+        self._tags: dict[str, frozenset[str]] = {}
+        self._costs: dict[tuple[str | None, ...], Counter] = {}
 
-    def configure(self, routes: Iterable[str], targets: Iterable[str]) -> None:
+    def configure(
+        self, routes: Iterable[str], targets: Iterable[str], tags: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
         """Tell which routes and targets are configured; at start and after each reload.
 
-        Names of earlier configurations keep their series, since counters must not go back and old
-        requests may still run, but only the last `MAX_FORMER_NAMES` of them.
+        `tags` are the values that the configuration has for each tag of `telemetry.tag_labels`; others,
+        which clients may invent, count as `other`. Names of earlier configurations keep their series,
+        since counters must not go back and old requests may still run, but only the last
+        `MAX_FORMER_NAMES` of them; another list of tags begins tagged metrics anew.
         """
+        if tuple(tags or ()) != tuple(self._tags):
+            for name in [name for name in self._counters if TABLE[name].tagged]:
+                del self._counters[name]
+        self._tags = {name: frozenset(values) for name, values in (tags or {}).items()}
+        self._costs.clear()
         for label, names in (("route", list(routes)), ("target", list(targets))):
             known = self._names[label]
             for name in names:
@@ -146,7 +157,7 @@ class Registry:
             metrics[name] = [Sample(labels, child.value) for labels, child in gauges.items()]
         for name, histograms in self._histograms.items():
             metrics[name] = [Sample(labels, 0, list(h.counts), h.sum) for labels, h in histograms.items()]
-        return Snapshot(metrics)
+        return Snapshot(metrics, tuple(self._tags))
 
     def counter(self, name: str, *labels: str) -> Counter:
         """The counter with these label values, made on first use."""
@@ -193,6 +204,24 @@ class Registry:
                 self._attempts[target, outcome] = found
         return found
 
+    def cost(self, route: str | None, target: str, tags: Mapping[str, str]) -> Counter:
+        """What tries of this route, target and tags have cost, in US dollars. A tag that is missing is `none`."""
+        key = (route, target, *map(tags.get, self._tags))
+        found = self._costs.get(key)
+        if found is not None:
+            return found
+        values = [self._tag(name, tags.get(name)) for name in self._tags]
+        found = self.counter("gateway_cost_usd_total", route or OTHER, target, *values)
+        # What clients invented is not remembered: there is no end to it.
+        if OTHER not in values and route in self._names["route"] and target in self._names["target"]:
+            self._costs[key] = found
+        return found
+
+    def _tag(self, name: str, value: str | None) -> str:
+        if value is None:
+            return NONE
+        return value if value in self._tags[name] else OTHER
+
     def _known(self, label: str, value: str) -> str:
         names = self._names.get(label)
         if names is None or value in names or value == NONE:
@@ -202,9 +231,11 @@ class Registry:
     def _child(self, store: Children[Child], make: type[Child], name: str, labels: tuple[str, ...]) -> Child:
         metric = TABLE[name]
         assert metric.kind in make.kinds, f"{name} is a {metric.kind}"
-        assert len(labels) == len(metric.labels), f"{name} has the labels {metric.labels}, not {labels}"
+        own = len(metric.labels)
+        expected = own + len(self._tags) if metric.tagged else own
+        assert len(labels) == expected, f"{name} has the labels {metric.labels}, not {labels}"
         children = store.setdefault(name, {})
-        labels = tuple(map(self._known, metric.labels, labels))
+        labels = tuple(map(self._known, metric.labels, labels)) + labels[own:]
         child = children.get(labels)
         if child is not None:
             return child
@@ -224,3 +255,4 @@ class Registry:
         self._series = {key: series for key, series in self._series.items() if key[place] != value}
         self._inflight.clear()
         self._attempts.clear()
+        self._costs.clear()

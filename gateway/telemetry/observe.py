@@ -10,6 +10,7 @@ from types import TracebackType
 from gateway.core.clock import Clock
 from gateway.core.errors import ClientGone, GatewayError, InternalError, Outcome, UpstreamFault
 from gateway.core.exchange import Attempt, Exchange
+from gateway.core.money import usd
 from gateway.telemetry.access import access_line, access_record
 from gateway.telemetry.metrics import Gauge, Registry, RouteSeries
 from gateway.telemetry.recent import Recent
@@ -57,9 +58,14 @@ class Observer:
     def end_attempt(
         self, exchange: Exchange, attempt: Attempt, span: object | None, error: BaseException | None
     ) -> None:
-        """Count the attempt by what became of it, and end its span."""
+        """Count the attempt by what became of it and by what it cost, and end its span."""
         outcome = attempt_outcome(exchange, attempt, error)
         self._registry.attempts(attempt.target, outcome).value += 1
+        cost_nusd = attempt.cost_nusd
+        if cost_nusd is None:
+            self._registry.counter("gateway_cost_unknown_total", attempt.target).value += 1
+        elif cost_nusd:
+            self._registry.cost(exchange.route, attempt.target, exchange.tags).value += usd(cost_nusd)
         if span is not None:
             self._tracer.end_attempt(span, exchange, attempt, outcome, error)
 

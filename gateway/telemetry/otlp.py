@@ -161,6 +161,11 @@ class Pipeline:
         """Spans lost so far."""
         return self._processor.dropped
 
+    @property
+    def provider(self) -> TracerProvider:
+        """For libraries that make spans of their own. All of them are recorded."""
+        return self._provider
+
     async def shutdown(self, timeout_s: float) -> None:
         """Send what is queued, for at most `timeout_s`; what is left then is dropped."""
         loop = asyncio.get_running_loop()

@@ -22,6 +22,8 @@ class Snapshot(Struct):
     """All series of a process, by metric. Plain enough to cross to another process as JSON."""
 
     metrics: dict[str, list[Sample]] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    """Names of the tags that tagged metrics are labelled with."""
 
 
 def retire(snapshot: Snapshot) -> Snapshot:
@@ -30,20 +32,32 @@ def retire(snapshot: Snapshot) -> Snapshot:
     Merged with those of the living, so that no counter goes back when a worker is replaced.
     """
     lasting = {name: samples for name, samples in snapshot.metrics.items() if TABLE[name].kind in LASTING}
-    return Snapshot(lasting)
+    return Snapshot(lasting, snapshot.tags)
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Several processes' values as one, each metric by the rule in the table; `last` is the last snapshot's."""
+    """Several processes' values as one, each metric by the rule in the table; `last` is the last snapshot's.
+
+    Of tagged metrics, only what has the tags of the last process that counted any: after a change of
+    the tags the others follow within a moment.
+    """
+    several = list(snapshots)
+    tags = next((each.tags for each in reversed(several) if _has_tagged(each)), ())
     merged: dict[str, dict[tuple[str, ...], Sample]] = {}
-    for snapshot in snapshots:
+    for snapshot in several:
         for name, samples in snapshot.metrics.items():
             metric = TABLE[name]
+            if metric.tagged and snapshot.tags != tags:
+                continue
             series = merged.setdefault(name, {})
             for sample in samples:
                 known = series.get(sample.labels)
                 series[sample.labels] = _copy(sample) if known is None else _merged(metric, known, sample)
-    return Snapshot({name: list(series.values()) for name, series in merged.items()})
+    return Snapshot({name: list(series.values()) for name, series in merged.items()}, tags)
+
+
+def _has_tagged(snapshot: Snapshot) -> bool:
+    return any(TABLE[name].tagged for name in snapshot.metrics)
 
 
 def _copy(sample: Sample) -> Sample:

@@ -31,6 +31,8 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     merge: Merge = "sum"
+    tagged: bool = False
+    """Whether the tags of `telemetry.tag_labels` are labels too, after `labels`."""
 
 
 METRICS: tuple[Metric, ...] = (
@@ -68,6 +70,19 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "Requests whose tokens the gateway had to estimate because the provider reported none.",
         ("route", "target"),
+    ),
+    Metric(
+        "gateway_cost_usd_total",
+        "counter",
+        "What tries cost in US dollars, by route, target and the tags of telemetry.tag_labels.",
+        ("route", "target"),
+        tagged=True,
+    ),
+    Metric(
+        "gateway_cost_unknown_total",
+        "counter",
+        "Tries that used something whose price nobody knows; declare it with `price:`.",
+        ("target",),
     ),
     Metric(
         "gateway_upstream_attempts_total",
@@ -134,6 +149,15 @@ METRICS: tuple[Metric, ...] = (
         ("route", "target", "measure"),
         RATIO_BUCKETS,
     ),
+    Metric(
+        "gateway_cache_requests_total",
+        "counter",
+        "hit, miss or bypass for each request of a route with a cache; stored or rejected for what came on a miss.",
+        ("route", "result"),
+    ),
+    Metric("gateway_cache_saved_usd_total", "counter", "What hits had cost when they were bought.", ("route",)),
+    Metric("gateway_cache_saved_tokens_total", "counter", "Tokens, in and out, that hits had taken.", ("route",)),
+    Metric("gateway_cache_bytes", "gauge", "Stored replies in the gateway's memory; with Redis, those on their way."),
     Metric("gateway_breaker_state", "gauge", "0 closed, 1 half-open, 2 open.", ("target",), merge="max"),
     Metric("gateway_config_info", "info", "The configuration in use.", ("revision", "environment"), merge="max"),
     Metric(
@@ -153,6 +177,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("gateway_draining", "gauge", "1 while the gateway lets its last replies end.", merge="max"),
     Metric("gateway_workers", "gauge", "Worker processes that are alive."),
     Metric("gateway_build_info", "info", "The version that runs.", ("version",), merge="max"),
+    Metric(
+        "gateway_webhook_posts_total",
+        "counter",
+        "Events for webhooks: sent; failed, after three tries; dropped, because too many waited.",
+        ("result",),
+    ),
     Metric("gateway_log_lines_dropped_total", "counter", "Log lines lost because their reader was too slow."),
     Metric("gateway_spans_dropped_total", "counter", "Spans lost because the collector was too slow or away."),
     Metric("process_cpu_seconds_total", "counter", "User and system CPU time, over all workers."),

@@ -11,7 +11,7 @@ may hold what is no provider's business.
 import re
 from dataclasses import dataclass
 from random import Random
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -28,8 +28,10 @@ from opentelemetry.util.types import AttributeValue
 
 from gateway.core.errors import ClientFault, GatewayError, Outcome, UpstreamFault
 from gateway.core.exchange import Attempt, Exchange, Trace
+from gateway.core.money import usd
 from gateway.telemetry import genai
 from gateway.telemetry.access import plain_code
+from gateway.telemetry.control_spans import instrument
 from gateway.telemetry.otlp import Pipeline, TraceSettings
 
 TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*")
@@ -71,6 +73,11 @@ class Tracer:
     def dropped(self) -> int:
         """Spans lost so far because the collector was too slow or away."""
         return self._pipeline.dropped if self._pipeline is not None else 0
+
+    def watch_calls(self, client: Any) -> None:
+        """Give the calls of an `httpx.AsyncClient` spans of their own, where spans go anywhere."""
+        if self._pipeline is not None:
+            instrument(client, self._pipeline.provider)
 
     def begin(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace:
         """The trace context of a new exchange: the caller's continued, or a new one if that is missing or invalid.
@@ -253,6 +260,7 @@ def _response_attributes(exchange: Exchange, attempt: Attempt) -> dict[str, Attr
         genai.USAGE_CACHE_READ_INPUT_TOKENS: usage.cached_input_tokens,
         genai.USAGE_CACHE_CREATION_INPUT_TOKENS: usage.cache_write_tokens,
         genai.USAGE_REASONING_OUTPUT_TOKENS: usage.reasoning_tokens,
+        "gateway.cost_usd": usd(attempt.cost_nusd) if attempt.cost_nusd else None,
     }
     return {name: value for name, value in optional.items() if value is not None}
 

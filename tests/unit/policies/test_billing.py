@@ -1,5 +1,6 @@
 """Each try's bill."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,8 +8,11 @@ import pytest
 
 from gateway.core.errors import (
     ClientGone,
+    DeadlineExceeded,
     GatewayError,
     InvalidRequest,
+    ShuttingDown,
+    TargetBusy,
     UpstreamAccountError,
     UpstreamConnectError,
     UpstreamError,
@@ -99,6 +103,8 @@ async def test_every_try_is_billed_for_itself_and_the_exchange_for_all() -> None
         UpstreamError("500", upstream_status=500),
         UpstreamAccountError("401", upstream_status=401),
         InvalidRequest("not spoken here"),
+        TargetBusy("full"),
+        UpstreamTimeout("no connection", phase="connect"),
     ],
     ids=lambda fault: type(fault).__name__,
 )
@@ -121,6 +127,8 @@ async def test_a_refusal_that_is_passed_on_costs_nothing() -> None:
         UpstreamError("the connection was reset"),
         UpstreamTruncated("cut"),
         ClientGone("left"),
+        DeadlineExceeded("the client's time is over"),
+        ShuttingDown("the drain is over"),
     ],
     ids=lambda fault: type(fault).__name__,
 )
@@ -152,12 +160,80 @@ async def test_counting_tokens_is_free() -> None:
     assert (asked.attempts[0].cost_nusd, asked.cost_nusd) == (0, None)
 
 
-@pytest.mark.parametrize(("method", "cost"), [("POST", 3)])
-async def test_a_relayed_call_costs_its_price_per_request(method: str, cost: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "suffix", "price", "cost", "total"),
+    [
+        ("POST", "moderations", PRICE, 3, 3),
+        ("GET", "files", PRICE, 0, None),
+        ("POST", "files", Price(input=1, output=1), 0, None),
+        ("POST", "images/generations", Price(input=1, output=1), None, None),
+        ("POST", "audio/speech", None, None, None),
+        ("POST", "images/generations", PRICE, 3, 3),
+    ],
+)
+async def test_a_relayed_call_costs_its_price_per_request_or_nobody_knows(
+    method: str, suffix: str, price: Price | None, cost: int | None, total: int | None
+) -> None:
     asked = asking("relay")
-    asked.request.method = method
-    await billed(asked, Target())
-    assert (asked.attempts[0].cost_nusd, asked.cost_nusd) == (cost, cost)
+    asked.request.method, asked.request.suffix = method, suffix
+    await billed(asked, Target(), price)
+    assert (asked.attempts[0].cost_nusd, asked.cost_nusd) == (cost, total)
+    assert asked.attempts[0].usage is None
+
+
+async def test_a_deadline_that_passed_before_there_was_a_connection_costs_nothing() -> None:
+    asked = asking()
+    late = DeadlineExceeded("over")
+    late.__cause__ = UpstreamTimeout("no connection", phase="connect")
+    await billed(asked, Target(before=late))
+    assert (asked.attempts[0].usage, asked.attempts[0].cost_nusd) == (None, 0)
+
+
+@pytest.mark.parametrize("unknown_first", [True, False])
+async def test_a_sum_with_an_unknown_cost_is_unknown(unknown_first: bool) -> None:
+    asked = asking()
+    await billed(asked, Target(Usage(7, 5, source="provider")), None if unknown_first else PRICE)
+    asked.attempts.append(Attempt(2, "mock"))
+    await billed(asked, Target(Usage(1, 1, source="provider")), PRICE if unknown_first else None)
+    assert asked.cost_nusd is None
+    assert [attempt.cost_nusd for attempt in asked.attempts] == ([None, 14] if unknown_first else [60, None])
+
+
+async def test_a_refused_try_changes_nothing_of_what_is_billed() -> None:
+    asked = asking()
+    await billed(asked, Target(before=UpstreamError("503", upstream_status=503)))
+    asked.attempts.append(Attempt(2, "mock"))
+    await billed(asked, Target(Usage(1, 1, source="provider")))
+    asked.attempts.append(Attempt(3, "mock"))
+    await billed(asked, Target(before=UpstreamConnectError("refused")))
+    assert asked.cost_nusd == 14
+
+
+@pytest.mark.parametrize(("served", "cost"), [("dear", 100), ("m", 10), (None, 10), ("unheard-of", 10)])
+async def test_a_target_without_a_price_has_the_models_that_answered(served: str | None, cost: int) -> None:
+    """The name that the reply gives comes first; a deployment may be called anything."""
+    prices = {"dear": Price(input=100_000_000, output=0), "m": Price(input=10_000_000, output=0)}
+    asked = asking()
+    asked.model_served = served
+    async with Billed(None, None, lambda name: prices.get(name))(asked, Target(Usage(1, 1, source="provider"))):
+        pass
+    assert asked.cost_nusd == cost
+
+
+async def test_a_model_that_nobody_knows_has_no_cost() -> None:
+    asked = asking()
+    async with Billed(None, None, lambda name: None)(asked, Target(Usage(1, 1, source="provider"))):
+        pass
+    assert asked.attempts[0].cost_nusd is None
+
+
+async def test_a_cancelled_try_is_billed_and_stays_cancelled() -> None:
+    """F55."""
+    asked = asking()
+    with pytest.raises(asyncio.CancelledError):
+        async with Billed(PRICE, None)(asked, Target(before=asyncio.CancelledError())):
+            pass
+    assert asked.cost_nusd == 3 + GUESS
 
 
 async def test_the_calibration_learns_from_what_providers_report_alone() -> None:
@@ -166,3 +242,11 @@ async def test_the_calibration_learns_from_what_providers_report_alone() -> None
     await billed(asking(), Target(Usage(7, 5, source="estimated")), learn=learned)
     await billed(asking(), Target(before=ClientGone("left")), learn=learned)
     assert learned.seen == 1
+
+
+async def test_the_calibration_learns_from_plain_text_alone() -> None:
+    learned = Calibration()
+    asked = asking()
+    asked.request.body = b'{"messages":[{"content":[{"type":"image_url","image_url":{"url":"https://x"}}]}]}'
+    await billed(asked, Target(Usage(7000, 5, source="provider")), learn=learned)
+    assert learned.seen == 0

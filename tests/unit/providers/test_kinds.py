@@ -4,7 +4,7 @@ import pytest
 
 from gateway.core.errors import InvalidRequest
 from gateway.core.exchange import Operation
-from gateway.providers.kinds import KINDS, Addressing, relayed_query
+from gateway.providers.kinds import KINDS, Addressing, chat_bound, relayed_query
 from tests.fakes import request
 
 BASE = Addressing("/base", "2024-10-21")
@@ -111,3 +111,17 @@ def test_a_query_that_is_none_is_refused(query: bytes) -> None:
     """F94: nothing of it may end the request line."""
     with pytest.raises(InvalidRequest, match="percent-encoded"):
         relayed_query(query, "?")
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "name"),
+    [
+        ("openai", "api.openai.com", "max_completion_tokens"),
+        ("openai", "eu.api.openai.com", "max_completion_tokens"),
+        ("azure", "models.example.com", "max_completion_tokens"),
+        ("openai", "models.example.com", "max_tokens"),
+        ("mock", "127.0.0.1", "max_tokens"),
+    ],
+)
+def test_a_chat_is_bounded_by_the_field_that_the_provider_knows(kind: str, host: str, name: str) -> None:
+    assert chat_bound(kind, host) == name

@@ -19,7 +19,7 @@ from gateway.core.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
-from gateway.core.exchange import Exchange, Request, RequestHead, Usage
+from gateway.core.exchange import Exchange, Operation, Request, RequestHead, Usage
 from gateway.providers.kinds import KINDS, Addressing
 from gateway.providers.target import Target, TargetSettings
 from tests.fakes import FakeClock, FakeResponse, FakeUpstream, events_of, exchange, request
@@ -129,6 +129,37 @@ async def test_a_model_that_only_the_path_named_is_put_into_the_body() -> None:
     body = upstream.requests[0].body
     assert isinstance(body, bytes)
     assert json.loads(body) == {"model": "demo", "messages": []}
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation", "changes", "name"),
+    [
+        ("openai", "chat", {}, b"max_tokens"),
+        ("openai", "chat", {"chat_bound": "max_completion_tokens"}, b"max_completion_tokens"),
+        ("openai", "text_completion", {"chat_bound": "max_completion_tokens"}, b"max_tokens"),
+        ("openai", "responses", {}, b"max_output_tokens"),
+        ("anthropic", "messages", {}, b"max_tokens"),
+    ],
+)
+async def test_the_bound_that_is_held_is_sent(
+    kind: str, operation: Operation, changes: dict[str, Any], name: bytes
+) -> None:
+    """F52."""
+    upstream = FakeUpstream(FakeResponse(200, JSON, [ANSWER]))
+    asked = _asked(operation=operation, dialect="anthropic" if kind == "anthropic" else "openai")
+    asked.max_tokens_sent = 512
+    await _answer(_target(upstream, kind=kind, **changes), asked)
+    assert upstream.requests[0].body == BODY.replace(b"{", b'{"%s":512,' % name, 1)
+
+
+async def test_the_clients_own_bound_stays_and_what_has_no_output_gets_none() -> None:
+    bounded = _asked(head=RequestHead(model="demo", body_model="demo", max_tokens=7))
+    embedding = _asked(operation="embeddings")
+    for asked in (bounded, embedding):
+        asked.max_tokens_sent = 512
+        upstream = FakeUpstream(FakeResponse(200, JSON, [ANSWER]))
+        await _answer(_target(upstream), asked)
+        assert upstream.requests[0].body == BODY
 
 
 async def test_a_request_without_a_model_gets_none() -> None:

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from gateway.telemetry.exposition import render, watch_process
+from gateway.telemetry.exposition import label_names, render, watch_process
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.snapshot import Snapshot
 from gateway.telemetry.table import METRICS
@@ -79,3 +79,21 @@ def test_the_process_tells_its_own_memory_and_files() -> None:
     assert metrics["process_resident_memory_bytes"][0].value > 1_000_000
     assert metrics["process_open_fds"][0].value >= 3
     assert metrics["process_cpu_seconds_total"][0].value > 0
+
+
+def test_tags_are_labels_of_costs() -> None:
+    registry = Registry()
+    registry.configure(["chat"], ["stable"], {"costCenter": ["42"], "cost-center": ["7"]})
+    registry.cost("chat", "stable", {"costCenter": "42", "cost-center": "7"}).value += 0.5
+    text = render(registry.snapshot(), "")[0].decode()
+    assert 'gateway_cost_usd_total{costCenter="42",cost_center="7",route="chat",target="stable"} 0.5' in text
+
+
+def test_a_tag_is_a_label_that_prometheus_takes() -> None:
+    assert label_names(["team", "cost.center", "cost-center", "route", "__x"]) == [
+        "team",
+        "cost_center",
+        "tag_cost_center",
+        "tag_route",
+        "tag___x",
+    ]

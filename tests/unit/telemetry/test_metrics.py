@@ -56,6 +56,56 @@ def test_a_request_without_route_and_target_counts_as_other_and_none() -> None:
     assert registry.counter("gateway_requests_total", "other", "none", "client_error").value == 1
 
 
+def tagged() -> Registry:
+    """A registry whose costs are labelled with two tags."""
+    registry = Registry()
+    registry.configure(["chat"], ["stable"], {"team": ["ml", "web"], "costCenter": ["42"]})
+    return registry
+
+
+def cost_series(registry: Registry) -> set[tuple[str, ...]]:
+    """The labels of what costs were counted."""
+    return {sample.labels for sample in registry.snapshot().metrics.get("gateway_cost_usd_total", [])}
+
+
+def test_costs_are_counted_by_route_target_and_the_configured_tags() -> None:
+    registry = tagged()
+    registry.cost("chat", "stable", {"team": "ml", "costCenter": "42", "other": "x"}).value += 0.5
+    registry.cost("chat", "stable", {"team": "web"}).value += 0.25
+    assert registry.cost("chat", "stable", {"costCenter": "42", "team": "ml"}).value == 0.5
+    assert registry.snapshot().tags == ("team", "costCenter")
+    assert cost_series(registry) == {("chat", "stable", "ml", "42"), ("chat", "stable", "web", "none")}
+
+
+def test_tags_that_clients_invent_add_no_series_and_are_not_remembered() -> None:
+    """F125."""
+    registry = tagged()
+    for number in range(20_000):
+        registry.cost("chat", "stable", {"team": f"team-{number}"}).value += 1
+        registry.cost(f"model-{number}", "stable", {"team": "ml"}).value += 1
+    assert cost_series(registry) == {("chat", "stable", "other", "none"), ("other", "stable", "ml", "none")}
+    assert registry.cost("chat", "stable", {"team": "anybody"}).value == 20_000
+    assert len(registry._costs) == 0
+
+
+def test_without_tags_costs_have_route_and_target_alone() -> None:
+    registry = configured()
+    registry.cost("chat", "next", {"team": "ml"}).value += 1
+    registry.cost(None, "next", {}).value += 1
+    assert cost_series(registry) == {("chat", "next"), ("other", "next")}
+
+
+def test_other_tags_begin_the_costs_anew_and_other_values_do_not() -> None:
+    registry = tagged()
+    registry.cost("chat", "stable", {"team": "ml"}).value += 1
+    registry.configure(["chat"], ["stable"], {"team": ["new"], "costCenter": []})
+    registry.cost("chat", "stable", {"team": "ml"}).value += 1
+    assert cost_series(registry) == {("chat", "stable", "ml", "none"), ("chat", "stable", "other", "none")}
+    registry.configure(["chat"], ["stable"], {"team": ["ml"]})
+    assert cost_series(registry) == set()
+    assert registry.cost("chat", "stable", {"team": "ml"}).value == 0
+
+
 def test_a_route_that_a_reload_removed_keeps_its_counters() -> None:
     """F79: counters stay monotonic."""
     registry = configured()

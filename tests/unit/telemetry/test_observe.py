@@ -312,3 +312,16 @@ async def test_the_spans_of_a_recorded_exchange_end_with_its_scopes(clock: Clock
         assert attempt.traceparent.endswith(b"-01")
         await tracer.shutdown(5)
     assert tracer.dropped == 2
+
+
+def test_what_a_try_cost_is_counted_and_what_nobody_knows_is_too(desk: Desk, make_exchange: MakeExchange) -> None:
+    """F57: a price that is unknown is visible."""
+    exchange = served(make_exchange())
+    destination = Destination("openai", None, "eu.example.com", 443)
+    for target, cost_nusd in (("stable", 250_000_000), ("payg", 500_000_000), ("stable", None), ("stable", 0)):
+        attempt = Attempt(1, target)
+        with desk.observer.observe_attempt(exchange, attempt, destination):
+            attempt.cost_nusd = cost_nusd
+    assert desk.value("gateway_cost_usd_total", "support-*", "stable") == 0.25
+    assert desk.value("gateway_cost_usd_total", "support-*", "payg") == 0.5
+    assert desk.value("gateway_cost_unknown_total", "stable") == 1

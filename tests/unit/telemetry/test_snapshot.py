@@ -27,6 +27,31 @@ def value(snapshot: Snapshot, name: str) -> float:
     return snapshot.metrics[name][0].value
 
 
+def spender(cost: float, **tags: str) -> Snapshot:
+    """A worker that has counted a cost under these tags."""
+    registry = Registry()
+    registry.configure(["chat"], ["stable"], {name: [value] for name, value in tags.items()})
+    registry.cost("chat", "stable", tags).value += cost
+    return registry.snapshot()
+
+
+def test_costs_are_merged_by_their_tags() -> None:
+    idle = Registry().snapshot()
+    merged = merge([spender(1, team="ml"), retire(spender(2, team="ml")), spender(4, team="web"), idle])
+    assert merged.tags == ("team",)
+    assert {sample.labels[2]: sample.value for sample in merged.metrics["gateway_cost_usd_total"]} == {
+        "ml": 3,
+        "web": 4,
+    }
+
+
+def test_costs_by_the_tags_of_before_a_change_are_left_out() -> None:
+    merged = merge([spender(1, team="ml"), spender(2, costCenter="42")])
+    assert merged.tags == ("costCenter",)
+    [sample] = merged.metrics["gateway_cost_usd_total"]
+    assert (sample.labels, sample.value) == (("chat", "stable", "42"), 2)
+
+
 def test_workers_are_merged_by_the_rule_of_each_metric() -> None:
     both = merge([worker(3, lag_s=0.5, applied_at=100, weight=95), worker(4, lag_s=0.1, applied_at=200, weight=50)])
     assert value(both, "gateway_requests_total") == 7

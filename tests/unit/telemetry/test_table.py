@@ -12,6 +12,8 @@ PROMISED = {
     "gateway_inflight_requests": ("route",),
     "gateway_tokens_total": ("route", "target", "type"),
     "gateway_upstream_attempts_total": ("target", "outcome"),
+    "gateway_cost_usd_total": ("route", "target"),
+    "gateway_cost_unknown_total": ("target",),
     "gateway_split_weight": ("route", "target"),
     "gateway_config_info": ("revision", "environment"),
     "gateway_config_last_reload_successful": (),
