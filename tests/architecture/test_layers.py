@@ -28,7 +28,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     # `config`: the admin plane shows it, and the data plane takes its bounds from it. `routing`: what a key may see of
     # the routes is asked without a request. `policies.overload`: who is turned away before there is a way to go.
-    "edge": ("core", "wire", "store.base", "telemetry", "config", "policies.overload", "routing", "assembly"),
+    # `store.blobs`: what an operator may purge, and the receipt for it.
+    "edge": (
+        *("core", "wire", "store.base", "store.blobs", "telemetry", "config", "policies.overload", "routing"),
+        "assembly",
+    ),
     "operate": ("edge",),
     "cli": ("assembly", "config", "edge", "mock", "operate", "telemetry"),
     "__main__": ("cli",),

@@ -58,4 +58,8 @@ async def test_an_event_is_posted_to_a_real_server() -> None:
 
 
 async def test_a_caller_that_was_never_used_has_nothing_to_close() -> None:
-    await Caller(Sightings(FakeClock()).tracer).aclose()
+    caller = Caller(Sightings(FakeClock()).tracer)
+    await caller.aclose()
+    with pytest.raises(ConnectionError):
+        await caller.post("http://127.0.0.1:1/", {}, b"{}")
+    await caller.aclose()
