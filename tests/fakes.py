@@ -21,6 +21,11 @@ from gateway.core.exchange import (
     Trace,
 )
 from gateway.core.pipeline import Handler
+from gateway.edge.desired import Desired
+from gateway.edge.fleet import TargetState
+from gateway.store.base import BudgetState, Crossing, Grant, Spend
+from gateway.store.blobs import Receipt
+from gateway.store.memory import MemoryStore
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.observe import Observer
 from gateway.telemetry.otlp import TraceSettings
@@ -276,30 +281,70 @@ class Client:
 
 
 class FakeFleet:
-    """A fleet of nothing: it remembers what it was told to serve."""
+    """A fleet of nothing: it remembers what it was told, and tells what it was given."""
 
     def __init__(self, *, is_ready: bool = True, snapshots: Iterable[Snapshot] = ()) -> None:
         self.is_ready = is_ready
-        self.applied: list[Loaded] = []
+        self.applied: list[Desired] = []
         self.requests: dict[str, dict[str, Any]] = {}
-        self.connections: dict[str, dict[str, int]] = {}
+        self.states: dict[str, TargetState] = {}
+        self.kept: list[dict[str, Any]] = []
+        self.asked_for_evidence: list[tuple[str, str]] = []
+        self.restored: list[str] = []
+        self.granted: list[Grant] = []
+        self.counters: list[BudgetState] = []
+        self.totals: list[Spend] = []
+        self.asked_for_days: list[tuple[str, str]] = []
+        self.purged: list[str] = []
         self._snapshots = list(snapshots)
 
-    async def apply(self, loaded: Loaded) -> None:
+    async def apply(self, desired: Desired) -> None:
         """Remember it."""
-        self.applied.append(loaded)
+        self.applied.append(desired)
 
     async def snapshots(self) -> list[Snapshot]:
         """What it was made with."""
         return self._snapshots
 
-    async def targets(self) -> dict[str, dict[str, int]]:
-        """Connections by target."""
-        return self.connections
+    async def targets(self) -> dict[str, TargetState]:
+        """`states`."""
+        return self.states
 
     async def find_request(self, request_id: str) -> dict[str, Any] | None:
         """One of `requests`."""
         return self.requests.get(request_id)
+
+    async def evidence(self, kind: str, subject: str) -> list[dict[str, Any]]:
+        """`kept`."""
+        self.asked_for_evidence.append((kind, subject))
+        return self.kept
+
+    async def restore(self, target: str) -> None:
+        """Remember it."""
+        self.restored.append(target)
+
+    async def budgets(self) -> list[BudgetState]:
+        """`counters`."""
+        return self.counters
+
+    async def grant(self, grant: Grant) -> None:
+        """Remember it."""
+        self.granted.append(grant)
+
+    async def spend(self, first_day: str, last_day: str) -> list[Spend]:
+        """`totals`."""
+        self.asked_for_days.append((first_day, last_day))
+        return self.totals
+
+    async def purge(self, scope: str) -> Receipt:
+        """Remember it; `matched` is how often it was asked."""
+        self.purged.append(scope)
+        return Receipt(scope, len(self.purged), len(self.purged))
+
+
+def memory_store(clock: FakeClock, crossings: list[Crossing] | None = None) -> MemoryStore:
+    """A real store without a file, that tells `crossings`. It is not started: it does nothing by itself."""
+    return MemoryStore(None, clock, (crossings if crossings is not None else []).append)
 
 
 class Sightings:

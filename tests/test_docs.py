@@ -9,10 +9,14 @@ import pytest
 from starlette.routing import Route
 
 from gateway.config.schema import Section, Server, Target
+from gateway.core.clock import SystemClock
+from gateway.core.clock import SystemClock
 from gateway.core.errors import Outcome
 from gateway.edge.admin import admin_app
 from gateway.edge.control import Control
 from gateway.edge.fleet import Fleet
+from gateway.store.base import Journal
+from gateway.store.base import Journal
 from gateway.telemetry.access import AccessRecord
 from gateway.telemetry.table import METRICS, TABLE
 
@@ -65,7 +69,7 @@ def test_every_outcome_and_every_field_of_the_log_is_explained() -> None:
 
 def test_the_paths_of_the_admin_plane_are_those_it_has() -> None:
     """F121."""
-    app = admin_app(cast(Control, None), cast(Fleet, None))
+    app = admin_app(cast(Control, None), cast(Fleet, None), cast(Journal, None), SystemClock())
     served = {
         f"{method} {route.path}"
         for route in app.routes

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from gateway.assembly.build import Builder
@@ -10,8 +11,9 @@ from gateway.assembly.pools import PoolKey, SharedPools
 from gateway.core.errors import Headers
 from gateway.edge.asgi import DataPlane
 from gateway.edge.running import Running
+from gateway.telemetry.events import Events
 from gateway.transport.base import Upstream
-from tests.fakes import MOCK_CONFIG, Client, FakeClock, FakeResponse, FakeUpstream, Sightings, loaded
+from tests.fakes import MOCK_CONFIG, Client, FakeClock, FakeResponse, FakeUpstream, Sightings, loaded, memory_store
 
 JSON: Headers = [(b"content-type", b"application/json")]
 SSE: Headers = [(b"content-type", b"text/event-stream")]
@@ -29,7 +31,18 @@ class House:
         self.made: list[PoolKey] = []
         self.mocks_asked_for = 0
         self.sightings = Sightings(self.clock)
-        builder = Builder(SharedPools(self._make), self.sightings.observer, self.clock, random.Random(7))
+        self.store = memory_store(self.clock)
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.events = Events(None, self.clock, lambda event, fields: self.told.append((event, fields)))
+        builder = Builder(
+            SharedPools(self._make),
+            self.sightings.observer,
+            self.clock,
+            random.Random(7),
+            self.store,
+            self.events,
+            self.sightings.registry,
+        )
         self.running = Running(builder, self.sightings.registry, self.sightings.tracer, self._mock, self.clock)
         self.data_plane = DataPlane(self.running, self.clock, random.Random(7))
         self.connection = Client()

@@ -9,8 +9,9 @@ import pytest
 from gateway.config.load import Sources, load
 from gateway.edge.admin import admin_app
 from gateway.edge.control import Control
+from gateway.store.base import Override
 from gateway.telemetry.metrics import Registry
-from tests.fakes import MOCK_CONFIG, FakeClock, FakeFleet
+from tests.fakes import MOCK_CONFIG, FakeClock, FakeFleet, memory_store
 
 pytestmark = pytest.mark.anyio
 
@@ -30,8 +31,10 @@ class Desk:
         registry = Registry()
         registry.configure(["demo"], ["mock"])
         self.fleet = FakeFleet(snapshots=[registry.snapshot()], **fleet)
-        self.control = Control(self._read, load(self._read()), self.fleet, registry, FakeClock())
-        self.app = admin_app(self.control, self.fleet)
+        clock = FakeClock()
+        self.journal = memory_store(clock).journal
+        self.control = Control(self._read, load(self._read()), self.fleet, registry, clock, self.journal)
+        self.app = admin_app(self.control, self.fleet, self.journal, clock)
         registry.series("demo", "mock").count("ok")
         self.fleet._snapshots = [registry.snapshot(), registry.snapshot()]
 
@@ -125,6 +128,7 @@ async def test_readiness_says_why_when_asked() -> None:
         "config_revision": desk.control.loaded.revision,
         "last_reload_faults": 0,
         "targets_out_of_service": {"o": "UP is not set"},
+        "store": {"kind": "memory", "up": True},
     }
     assert (await Desk(is_ready=False).ask("/readyz?verbose")).status_code == 503
 
@@ -151,6 +155,25 @@ async def test_the_configuration_is_shown_without_a_secret() -> None:
     assert "t-1" not in answer.text
 
 
+async def test_readiness_does_not_hang_on_the_store_but_says_that_it_is_gone() -> None:
+    """F73."""
+    desk = Desk()
+    registry = Registry()
+    registry.gauge("gateway_store_up").value = 0.0
+    desk.fleet._snapshots = [registry.snapshot()]
+    answer = await desk.ask("/readyz?verbose")
+    assert (answer.status_code, answer.json()["store"]) == (200, {"kind": "memory", "up": False})
+
+
+async def test_overrides_are_shown_beside_the_file() -> None:
+    desk = Desk()
+    override = Override("route/demo", {"split": {"mock": 1.0}}, "ada", "drill", 1.0, None)
+    await desk.journal.put(override)
+    await desk.control.refresh_overrides()
+    [shown] = (await desk.ask("/admin/v1/config")).json()["overrides"]
+    assert (shown["name"], shown["actor"], shown["reason"]) == ("route/demo", "ada", "drill")
+
+
 async def test_a_reload_of_a_broken_file_tells_its_faults() -> None:
     """F77."""
     desk = Desk()
@@ -173,12 +196,16 @@ async def test_a_reload_of_a_sound_file_tells_the_revision() -> None:
 
 async def test_routes_and_targets_are_listed() -> None:
     desk = Desk(SECRETS)
-    desk.fleet.connections = {"mock": {"open": 1, "idle": 1, "in_use": 0, "waiting": 0}}
+    open_one = {"open": 1, "idle": 1, "in_use": 0, "waiting": 0}
+    desk.fleet.states = {"mock": {"connections": open_one, "breaker": {"state": "closed"}}}
     [route] = (await desk.ask("/admin/v1/routes", headers=TOKEN)).json()["routes"]
     assert (route["model"], route["split"]) == ("demo", {"mock": 1.0})
     targets = (await desk.ask("/admin/v1/targets", headers=TOKEN)).json()["targets"]
     assert [(target["name"], target["in_service"]) for target in targets] == [("mock", True), ("o", False)]
-    assert [target["connections"] for target in targets] == [{"open": 1, "idle": 1, "in_use": 0, "waiting": 0}, {}]
+    assert [target.get("connections") for target in targets] == [open_one, None]
+    # Until the fleet tells of its state, `breaker` is what the file says of it.
+    assert targets[0]["breaker"] == {"state": "closed"}
+    assert targets[1]["breaker"]["consecutive"] == 5
 
 
 async def test_a_request_can_be_asked_about() -> None:

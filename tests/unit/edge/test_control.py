@@ -4,13 +4,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from gateway.config.load import Sources, load, read
-from gateway.edge.control import Control, needing_restart
+from gateway.core.errors import StoreUnavailable
+from gateway.edge.control import OVERRIDES_INTERVAL_S, Control, needing_restart
+from gateway.store.base import Journal, Override
 from gateway.telemetry.metrics import Registry
-from tests.fakes import MOCK_CONFIG, FakeClock, FakeFleet, loaded
+from tests.fakes import MOCK_CONFIG, FakeClock, FakeFleet, loaded, memory_store
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +29,9 @@ class Desk:
         self.fleet = FakeFleet()
         self.registry = Registry()
         self.clock = FakeClock(wall_s=100.0)
+        self.journal: Journal = memory_store(self.clock).journal
         loaded = load(first if first is not None else self._read())
-        self.control = Control(take or self._read, loaded, self.fleet, self.registry, self.clock)
+        self.control = Control(take or self._read, loaded, self.fleet, self.registry, self.clock, self.journal)
 
     def _read(self) -> Sources:
         return Sources.of_text(self.text)
@@ -55,7 +59,7 @@ async def test_a_changed_file_is_served(caplog: pytest.LogCaptureFixture) -> Non
         result = await desk.control.reload("SIGHUP")
     assert (result.changed, result.faults) == (True, [])
     assert result.revision == desk.control.loaded.revision
-    assert [loaded.config.routes[0].model for loaded in desk.fleet.applied] == ["changed"]
+    assert [desired.loaded.config.routes[0].model for desired in desk.fleet.applied] == ["changed"]
     assert desk.metrics() == (1.0, 105.0)
     assert "applied (SIGHUP)" in caplog.text
 
@@ -143,10 +147,13 @@ async def test_a_file_is_watched_and_a_refused_one_looked_at_again_when_it_chang
         ("server: {body_timeout: 1s, drain: 1s, max_inflight: 5}", ["server.body_timeout"]),
         ("telemetry: {logs: 'off', traces: {sample: 5%}}", ["telemetry.logs", "telemetry.traces"]),
         ("environment: other", []),
+        ("store: {prefix: other, redis: env:REDIS_URL}", ["store"]),
+        ("server: {state_dir: ./elsewhere}", ["server.state_dir"]),
     ],
 )
 def test_what_is_made_once_needs_a_restart(line: str, needed: list[str]) -> None:
-    assert needing_restart(loaded().config, loaded(f"{MOCK_CONFIG}{line}\n").config) == needed
+    changed = loaded(f"{MOCK_CONFIG}{line}\n", {"REDIS_URL": "redis://127.0.0.1:1/0"})
+    assert needing_restart(loaded().config, changed.config) == needed
 
 
 def test_the_environment_of_spans_needs_a_restart() -> None:
@@ -166,3 +173,71 @@ async def test_a_setting_that_needs_a_restart_is_told_once_and_forgotten_when_it
     desk.text = MOCK_CONFIG
     await desk.control.reload("SIGHUP")
     assert desk.control.restart_required == []
+
+
+def _override(name: str = "route/demo", until_s: float | None = None) -> Override:
+    return Override(name, {"split": {"mock": 1.0}}, "ada", "drill", 100.0, until_s)
+
+
+async def test_an_override_is_served_once_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    await desk.journal.put(_override())
+    with caplog.at_level(logging.INFO):
+        await desk.control.refresh_overrides()
+        await desk.control.refresh_overrides()
+    [desired] = desk.fleet.applied
+    assert desired.loaded is desk.control.loaded
+    assert list(desired.overrides) == list(desk.control.overrides) == ["route/demo"]
+    assert caplog.messages == ["override route/demo by ada: drill"]
+
+
+async def test_an_override_is_gone_at_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    await desk.journal.put(_override(until_s=105.0))
+    await desk.control.refresh_overrides()
+    desk.clock.advance(5.0)
+    with caplog.at_level(logging.INFO):
+        await desk.control.refresh_overrides()
+    assert [len(desired.overrides) for desired in desk.fleet.applied] == [1, 0]
+    assert caplog.messages == ["override route/demo is over"]
+
+
+async def test_a_reload_keeps_the_overrides_in_force() -> None:
+    desk = Desk()
+    await desk.journal.put(_override())
+    await desk.control.refresh_overrides()
+    desk.text = CHANGED
+    await desk.control.reload("SIGHUP")
+    assert list(desk.fleet.applied[-1].overrides) == ["route/demo"]
+
+
+class GoneJournal:
+    """A journal whose store does not answer."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def overrides(self) -> dict[str, Override]:
+        """Count the call, and fail."""
+        self.asked += 1
+        raise StoreUnavailable("gone")
+
+
+async def test_overrides_stay_in_force_while_the_store_is_away() -> None:
+    """F73."""
+    desk = Desk()
+    await desk.journal.put(_override())
+    await desk.control.refresh_overrides()
+    gone = GoneJournal()
+    desk.control._journal = cast(Journal, gone)
+    with pytest.raises(StoreUnavailable):
+        await desk.control.refresh_overrides()
+    watching = asyncio.ensure_future(desk.control.watch_overrides())
+    await asyncio.sleep(0)
+    assert not watching.done()
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert gone.asked == 2
+    assert list(desk.control.overrides) == ["route/demo"]
+    # Twice in a second: a switch is everywhere within it.
+    assert OVERRIDES_INTERVAL_S <= 0.5

@@ -5,6 +5,7 @@ import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from gateway.config.load import Loaded
 from gateway.core.clock import SystemClock
 from gateway.edge.listener import bind
 from gateway.edge.process import ServingProcess, edge_limits, happens, settle_heap, trace_settings
+from gateway.store.base import Override
 from gateway.telemetry.sink import LogSink
 from tests.fakes import MOCK_CONFIG, loaded
 
@@ -66,6 +68,8 @@ async def test_a_process_serves_and_tells_of_itself(sink: LogSink) -> None:
         assert snapshot.metrics["process_cpu_seconds_total"][0].value > 0
         assert snapshot.metrics["gateway_log_lines_dropped_total"][0].value == 0
         assert "gateway_connections" in snapshot.metrics
+        assert snapshot.metrics["gateway_store_up"][0].value == 1.0
+        assert snapshot.metrics["gateway_store_degraded_seconds_total"][0].value == 0.0
 
 
 async def test_requests_are_taken_for_the_delay_of_a_drain(sink: LogSink) -> None:
@@ -81,6 +85,23 @@ async def test_requests_are_taken_for_the_delay_of_a_drain(sink: LogSink) -> Non
             await draining
         with pytest.raises(ConnectionRefusedError):
             await _ready(port)
+
+
+async def test_what_must_outlive_the_process_is_in_its_file(sink: LogSink, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "gateway.sqlite"
+    for expected in ([], ["route/demo"]):
+        process = ServingProcess(loaded(), sink, _mock, SystemClock(), "1.2.3", path)
+        await process.store.start()
+        assert list(await process.store.journal.overrides()) == expected
+        await process.store.journal.put(Override("route/demo", {"split": {"mock": 1.0}}, "ada", "drill", 0.0, None))
+        await process.running.apply(loaded())
+        await process.close()
+
+
+async def test_a_state_directory_that_cannot_be_used_is_told(sink: LogSink, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("no folder")
+    with pytest.raises(OSError, match=r"gateway\.sqlite"):
+        ServingProcess(loaded(), sink, _mock, SystemClock(), "1.2.3", tmp_path / "state" / "gateway.sqlite")
 
 
 async def test_a_drain_ends_when_nobody_is_left(sink: LogSink) -> None:

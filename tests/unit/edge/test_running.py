@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from gateway.core.errors import GatewayError, ShuttingDown
+from gateway.edge.running import resident_bytes
+from gateway.store.base import Override
 from gateway.transport.base import PoolStats
 from tests.fakes import FakeUpstream, loaded
 from tests.unit.edge.house import House
@@ -72,6 +74,7 @@ async def test_connections_are_counted_when_somebody_looks() -> None:
         ("a", "waiting"): 4.0,
     }
     assert _values(house, "gateway_draining") == {(): 1.0}
+    assert _values(house, "gateway_breaker_state") == {("a",): 0.0}
 
 
 async def test_a_reload_keeps_the_connections_of_what_did_not_change() -> None:
@@ -120,9 +123,63 @@ async def test_the_loops_lag_is_measured_until_it_is_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await watching
     assert gauge.value == pytest.approx(0.5)
+    assert house.running.rss_bytes > 0
+
+
+async def test_only_a_process_that_is_late_again_has_too_much_to_do() -> None:
+    house = House()
+    gauge = house.sightings.registry.gauge("gateway_event_loop_lag_seconds")
+    watching = asyncio.ensure_future(house.running.watch_loop_lag())
+    lags = []
+    for late_s in (0.5, 1.0):
+        await asyncio.sleep(0)
+        house.clock.advance(0.25 + late_s)
+        while gauge.value < late_s:
+            await asyncio.sleep(0.02)
+        lags.append(house.running.lag_s)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert lags == [0.0, 0.5]
 
 
 async def test_a_target_out_of_service_has_no_pool() -> None:
     house = await House.serving(TWO)
     assert house.running.current.generation.targets["b"].upstream is None
     assert isinstance(house.running.current.generation.targets["a"].upstream, FakeUpstream)
+
+
+SWITCH = Override("route/demo", {"split": {"a": 1.0}}, "ada", "drill", 0.0, None)
+
+
+async def test_overrides_go_over_the_file_and_the_metrics_show_it() -> None:
+    house = await House.serving(TWO)
+    configured = house.running.current.loaded
+    await house.running.apply(configured, {SWITCH.name: SWITCH})
+    assert _values(house, "gateway_split_weight") == {("demo", "a"): 1.0}
+    assert house.running.current.loaded is configured
+    await house.running.apply(configured)
+    assert _values(house, "gateway_split_weight") == {("demo", "a"): 3.0, ("demo", "b"): 1.0}
+
+
+async def test_a_reload_and_an_override_forget_no_breaker() -> None:
+    """F79."""
+    house = await House.serving(TWO)
+    before = house.running.current.generation.targets["a"].breaker
+    assert before is not None
+    await house.running.apply(loaded(TWO.replace("a: 3", "a: 5")), {SWITCH.name: SWITCH})
+    assert house.running.current.generation.targets["a"].breaker is before
+
+
+async def test_an_operator_closes_a_breaker_and_an_unknown_target_is_nothing_to_close() -> None:
+    house = await House.serving(TWO)
+    breaker = house.running.current.generation.targets["a"].breaker
+    assert breaker is not None
+    breaker.eject("drill", None)
+    for name in ("a", "b", "nobody"):
+        house.running.restore(name)
+    assert breaker.state == 0
+    assert [event for event, _ in house.told] == ["breaker_ejected", "breaker_restored"]
+
+
+def test_resident_memory_is_told_in_bytes() -> None:
+    assert resident_bytes() > 1024 * 1024

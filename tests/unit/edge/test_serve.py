@@ -7,13 +7,18 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
 
 from gateway.config.load import load
-from gateway.edge.serve import Options, serve, serving
+from gateway.core.errors import StoreUnavailable
+from gateway.edge.control import Control
+from gateway.edge.serve import Options, first_overrides, serve, serving, state_file
+from gateway.store.base import Override
 from gateway.telemetry.sink import LogSink
 from tests.fakes import MOCK_CONFIG
 
@@ -38,7 +43,7 @@ def options(tmp_path: Path) -> Options:
     """Free ports, given on the command line."""
     path = tmp_path / "gateway.yaml"
     path.write_text(MOCK_CONFIG + "server: {drain: 1s}\n")
-    return Options(path, {"SECRET": "sk-1"}, "127.0.0.1:0", "127.0.0.1:0", 1, "1.2.3")
+    return Options(path, {"SECRET": "sk-1"}, "127.0.0.1:0", "127.0.0.1:0", 1, "1.2.3", tmp_path / "state")
 
 
 async def _mock() -> str:
@@ -66,10 +71,39 @@ async def test_a_taken_address_leaves_nothing_open(options: Options, sink: LogSi
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         chosen = {"listen": options.listen, "admin": options.admin} | {plane: address}
-        asked = Options(options.config, {}, chosen["listen"], chosen["admin"], 1, "1.2.3")
+        asked = Options(options.config, {}, chosen["listen"], chosen["admin"], 1, "1.2.3", options.state_dir)
         with pytest.raises(OSError, match=f"cannot listen on {address}"):
             async with serving(asked, load(asked.read()), sink, _mock):
                 raise AssertionError("it serves")
+
+
+async def test_what_operators_ordered_is_in_force_from_the_first_request_on(options: Options, sink: LogSink) -> None:
+    shut = Override("isolate/key/open", {}, "ada", "drill", 0.0, None)
+    async with serving(options, load(options.read()), sink, _mock) as served:
+        assert served.process.running.current.isolation.keys == frozenset()
+        await served.process.store.journal.put(shut)
+    async with serving(options, load(options.read()), sink, _mock) as served:
+        assert served.process.running.current.isolation.keys == {"open"}
+
+
+class Away:
+    """A control whose store does not answer."""
+
+    async def refresh_overrides(self) -> None:
+        """Fail."""
+        raise StoreUnavailable("no answer")
+
+
+async def test_a_gateway_starts_without_its_store_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """F74."""
+    await first_overrides(cast(Control, Away()))
+    assert caplog.messages == ["starting without overrides: no answer"]
+
+
+def test_the_state_is_in_the_files_directory_unless_the_options_say_another(options: Options) -> None:
+    loaded = load(options.read())
+    assert state_file(options, loaded) == options.config.parent / "state" / "gateway.sqlite"
+    assert state_file(replace(options, state_dir=None), loaded) == Path("state/gateway.sqlite")
 
 
 async def test_it_announces_itself_obeys_signals_and_ends(

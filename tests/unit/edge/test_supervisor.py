@@ -32,8 +32,8 @@ def sink() -> Iterator[LogSink]:
 
 def _options(folder: Path, listen: str = "127.0.0.1:0", admin: str = "127.0.0.1:0") -> Options:
     path = folder / "gateway.yaml"
-    path.write_text(MOCK_CONFIG + "server: {drain: 1s}\n")
-    return Options(path, {}, listen, admin, 2, "1.2.3")
+    path.write_text(MOCK_CONFIG + f"server: {{drain: 1s, state_dir: '{folder}'}}\n")
+    return Options(path, {}, listen, admin, 2, "1.2.3", folder / "state")
 
 
 def test_workers_get_a_socket_each_on_one_port(tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ async def test_a_retry_after_that_is_too_long_goes_to_the_client_at_once() -> No
 
 
 async def test_waits_have_full_jitter_and_grow_to_their_cap() -> None:
+    """F49."""
     rig, scripted = Rig(attempts=9, max_wait_s=1.0), Scripted(_status(500))
     await rig.fails(scripted)
     bounds = [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0]
