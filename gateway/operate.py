@@ -1,4 +1,4 @@
-"""The commands that talk to a running gateway: switch, failover, isolate, eject, restore, budgets, why, audit.
+"""The commands that talk to a running gateway: switch, failover, isolate, eject, restore, budgets, cache, why, audit.
 
 Each prints what came of it, and exits with 1 and one line when the gateway refuses or cannot be reached.
 """
@@ -52,6 +52,16 @@ def add_commands(commands: Any, environ: Mapping[str, str]) -> None:
     budgets.add_argument("--until", metavar="2026-11-21T18:00:00Z")
     budgets.add_argument("--scope", default="*", help="as shown; else every counter of the budget")
     budgets.add_argument("--reason")
+
+    cache = commands.add_parser("cache", help="stored replies").add_subparsers(metavar="COMMAND", required=True)
+    purge = _command(cache, environ, "purge", "remove stored replies, everywhere at once", _purge)
+    scope = purge.add_mutually_exclusive_group(required=True)
+    scope.add_argument("--key", metavar="ID", help="those that this key's requests have filled")
+    scope.add_argument("--tag", metavar="NAME=VALUE", help="those of requests with this tag")
+    scope.add_argument("--route", help="those of a route, by its `model`")
+    scope.add_argument("--prompt", dest="prompt_version", metavar="NAME@VERSION")
+    scope.add_argument("--entry", metavar="ID", help="one, as `gateway why` shows it")
+    purge.add_argument("--reason", default="purged", help="for the audit")
 
     why = add("why", "each decision of one of the last requests", _why)
     why.add_argument("request_id")
@@ -133,6 +143,12 @@ def _budgets(client: AdminClient, arguments: argparse.Namespace) -> dict[str, An
         return client.get("budgets")
     body = {name: getattr(arguments, name) for name in ("amount", "until", "scope", "reason")}
     return client.post(f"budgets/{quoted(arguments.grant)}/grant", body)
+
+
+def _purge(client: AdminClient, arguments: argparse.Namespace) -> dict[str, Any]:
+    kinds = ("key", "tag", "route", "prompt_version", "entry")
+    scope = {kind: value for kind in kinds if (value := getattr(arguments, kind)) is not None}
+    return client.delete("cache", **scope, reason=arguments.reason)
 
 
 def _why(client: AdminClient, arguments: argparse.Namespace) -> dict[str, Any]:

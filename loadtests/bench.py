@@ -21,7 +21,22 @@ from loadtests.options import Options, parse
 from loadtests.processes import BenchFailure, require
 from loadtests.progress import Progress
 from loadtests.rig import Rig
-from loadtests.scenarios import coldstart, drain, latency, reload, soak, storm, streams, throughput, workers
+from loadtests.scenarios import (
+    agents,
+    coldstart,
+    drain,
+    latency,
+    limits,
+    outage,
+    overload,
+    reload,
+    resilience,
+    soak,
+    storm,
+    streams,
+    throughput,
+    workers,
+)
 
 Scenario = Callable[[Rig], Awaitable[list[Figure]]]
 SCENARIOS: dict[str, Scenario] = {
@@ -34,8 +49,13 @@ SCENARIOS: dict[str, Scenario] = {
     "drain": drain.run,
     "soak": soak.run,
     "workers": workers.run,
+    "limits": limits.run,
+    "outage": outage.run,
+    "agents": agents.run,
+    "resilience": resilience.run,
+    "overload": overload.run,
 }
-TOOLS = {"nginx": "nginx", "wrk": "wrk", "taskset": "util-linux"}
+TOOLS = {"nginx": "nginx", "wrk": "wrk", "taskset": "util-linux", "redis-server": "redis-server"}
 BUSY = 1.0
 """Load average from which on a warning is given: somebody else is using the machine."""
 

@@ -15,10 +15,23 @@ class Setting:
 
     upstream_port: int
     model: str = "upstream-model"
-    """What the upstream is asked for; for the mock, with its directives."""
+    """What the upstream is asked for; for the mock, with its directives. Empty: what the client asks for."""
     collector_port: int | None = None
     """Where 1 % of the traces go; no traces when None."""
     drain: str = "30s"
+    state: str = ""
+    """Name of the folder of local state, so that gateways that run side by side have one each."""
+    server: str = ""
+    """More members of `server`, each ending in a comma and a space."""
+    keys: str = ""
+    """More keys: whole lines."""
+    target: str = ""
+    """More settings of the target: whole lines."""
+    targets: str = ""
+    """More targets: whole lines."""
+    route: str = f"{{model: {MODEL}, target: upstream}}"
+    sections: str = ""
+    """More sections of the file, such as `limits`."""
 
 
 def secrets(folder: Path) -> None:
@@ -35,23 +48,24 @@ def gateway(folder: Path, setting: Setting, *, extra_routes: str = "", extra_tar
         if setting.collector_port
         else ""
     )
+    model = f'    model: "{setting.model}"\n' if setting.model else ""
+    state = f"state_dir: {folder}/{setting.state}, " if setting.state else ""
     return f"""apiVersion: gateway/v1
 environment: bench
-server: {{admin_token: 'file:{folder}/admin.token', drain: {setting.drain}, max_inflight: 5000}}
+server: {{{state}{setting.server}admin_token: 'file:{folder}/admin.token', drain: {setting.drain}, max_inflight: 5000}}
 telemetry:
   logs: json
 {traces}keys:
   - {{id: bench, hash: "sha256:{digest}", tags: {{service: bench, costCenter: "42"}}, models: ["{MODEL}*"]}}
-targets:
+{setting.keys}targets:
   upstream:
     provider: openai
     base_url: http://127.0.0.1:{setting.upstream_port}/v1
-    model: "{setting.model}"
-    api_key: 'file:{folder}/upstream.key'
+{model}    api_key: 'file:{folder}/upstream.key'
     max_connections: 2000
-{extra_targets}routes:
-  - {{model: {MODEL}, target: upstream}}
-{extra_routes}{tail}"""
+{setting.target}{setting.targets}{extra_targets}routes:
+  - {setting.route}
+{extra_routes}{setting.sections}{tail}"""
 
 
 def variant(folder: Path, setting: Setting, turn: int) -> tuple[str, bool]:

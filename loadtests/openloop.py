@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loadtests.client import Answer, Fleet
@@ -40,10 +41,17 @@ class Arrivals:
             self.faults[answer.fault or f"status {answer.status}"] += 1
 
 
+Watcher = Callable[[Answer, float], None]
+
+
 class OpenLoop:
     """Sends one request again and again, at random (Poisson) times of a given mean rate."""
 
-    def __init__(self, fleet: Fleet, request: bytes, rate: float, rng: random.Random) -> None:
+    def __init__(
+        self, fleet: Fleet, request: bytes, rate: float, rng: random.Random, watch: Watcher | None = None
+    ) -> None:
+        """`watch` gets each answer, and the monotonic time at which its request should have left."""
+        self._watch = watch
         self._fleet = fleet
         self._request = request
         self._rate = rate
@@ -94,6 +102,8 @@ class OpenLoop:
         def over(answer: Answer) -> None:
             self._open -= 1
             arrivals.note(answer, intended_s)
+            if self._watch is not None:
+                self._watch(answer, intended_s)
             if self._open == 0 and self._next_s >= self._end_s:
                 self._drained.set()
 

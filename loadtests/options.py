@@ -32,6 +32,9 @@ class Options:
     reload_rate: float = 450.0
     requests: int = 60_000
     """Requests of the soak."""
+    calls: int = 3_000
+    """Calls that the agents make."""
+    overload_s: float = 60.0
     starts: int = 3
     """How often the cold start is timed."""
     seed: int = 7
@@ -44,9 +47,18 @@ class Options:
 
 
 QUICK = Options(
-    pairs=1, measure_s=1.0, streams=200, cancels=1_500, warm_up=2_000, reload_s=4.0, requests=8_000, starts=1
+    pairs=1,
+    measure_s=1.0,
+    streams=200,
+    cancels=1_500,
+    warm_up=2_000,
+    reload_s=4.0,
+    requests=8_000,
+    starts=1,
+    calls=2_000,
+    overload_s=15.0,
 )
-"""Under a minute: enough to see that something broke, not enough to see that it got 5 % slower."""
+"""About two minutes: enough to see that something broke, not enough to see that it got 5 % slower."""
 
 
 def parse(arguments: Sequence[str], scenarios: Sequence[str]) -> Options:
@@ -56,7 +68,7 @@ def parse(arguments: Sequence[str], scenarios: Sequence[str]) -> Options:
         description="The gateway beside nginx on the same core: one table of ratios. "
         "Exit 1 when a target is missed or the baseline is worse by more than 15 %%.",
     )
-    known.add_argument("--quick", action="store_true", help="under a minute, coarse")
+    known.add_argument("--quick", action="store_true", help="about two minutes, coarse")
     known.add_argument(
         "--only", action="append", default=[], choices=scenarios, metavar="NAME", help=", ".join(scenarios)
     )
@@ -69,6 +81,8 @@ def parse(arguments: Sequence[str], scenarios: Sequence[str]) -> Options:
     known.add_argument("--cancels", type=_positive, help="streams cancelled in the disconnect storm")
     known.add_argument("--reload-seconds", type=float, help="length of the reload scenario")
     known.add_argument("--requests", type=_positive, help="requests of the soak")
+    known.add_argument("--calls", type=_positive, help="calls of the agents")
+    known.add_argument("--overload-seconds", type=float, help="length of the overload")
     known.add_argument("--seed", type=int, help="of every random choice")
     known.add_argument(
         "--priority", action="store_true", help="run at nice -10 (root), where others use the machine too"
@@ -92,6 +106,8 @@ def parse(arguments: Sequence[str], scenarios: Sequence[str]) -> Options:
         reload_s=given.reload_seconds or base.reload_s,
         reload_rate=base.reload_rate,
         requests=given.requests or base.requests,
+        calls=given.calls or base.calls,
+        overload_s=given.overload_seconds or base.overload_s,
         starts=base.starts,
         seed=base.seed if given.seed is None else given.seed,
         priority=given.priority,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from loadtests.machine import Cores, free_port
 from loadtests.options import Options
 from loadtests.processes import BenchFailure, Child, kill, start, stop, wait_for_port
 from loadtests.progress import Progress
+from loadtests.redis import Redis, redis_command
 from loadtests.wrk import Wrk, script
 
 MIB = 1024 * 1024
@@ -137,6 +139,22 @@ class Rig:
         command = [sys.executable, "-m", "gateway", "mock", "--listen", f"127.0.0.1:{port}"]
         async with self._running("mock", command, self.cores.upstream, port) as child:
             yield Server(child, port)
+
+    @asynccontextmanager
+    async def redis(self) -> AsyncIterator[Redis]:
+        """A Redis of its own, on the upstream's core; `store` in its `section` finds it."""
+        port = free_port()
+        (self.folder / "redis.url").write_text(f"redis://127.0.0.1:{port}/0\n")
+        made = Redis(self._redis(port), port, partial(self._redis, port))
+        try:
+            await wait_for_port(made.child, port)
+            yield made
+        finally:
+            made.resume()
+            await stop(made.child)
+
+    def _redis(self, port: int) -> Child:
+        return self.launch("redis", redis_command(self.folder, port), self.cores.upstream, port)
 
     @asynccontextmanager
     async def gateway(

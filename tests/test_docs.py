@@ -10,12 +10,10 @@ from starlette.routing import Route
 
 from gateway.config.schema import Section, Server, Target
 from gateway.core.clock import SystemClock
-from gateway.core.clock import SystemClock
 from gateway.core.errors import Outcome
 from gateway.edge.admin import admin_app
 from gateway.edge.control import Control
 from gateway.edge.fleet import Fleet
-from gateway.store.base import Journal
 from gateway.store.base import Journal
 from gateway.telemetry.access import AccessRecord
 from gateway.telemetry.table import METRICS, TABLE

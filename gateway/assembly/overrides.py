@@ -42,7 +42,7 @@ def effect_of(config: Config, overrides: Mapping[str, Override]) -> Effect:
     for name, override in overrides.items():
         match name.split("/", 2):
             case ["target", target]:
-                ejected[target] = f"ejected by {override.actor}: {override.reason}"
+                ejected[target] = f"by {override.actor}: {override.reason}"
             case ["isolate", "target", target]:
                 ejected[target] = f"isolated by {override.actor}: {override.reason}"
             case ["isolate", "key", key]:

@@ -26,6 +26,12 @@ def open_store(config: Config, clock: Clock, path: Path | None, on_crossing: OnC
     return FailoverStore(shared, MemoryStore(None, clock, on_crossing), failure_rules(config))
 
 
+def declare(store: Store, config: Config) -> None:
+    """Have a store follow a new configuration in what a reload may change: what holds while it is gone."""
+    if isinstance(store, FailoverStore):
+        store.declare(failure_rules(config))
+
+
 def failure_rules(config: Config) -> FailureRules:
     """What happens to limits and budgets while the shared store is gone."""
     declared = config.on_store_failure

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
+from gateway.config.caches import RouteCache
 from gateway.config.fields import Fraction, ModelPattern, Name, Pause, TagName, TagValue, refuse
 from gateway.config.limit_fields import Share
 from gateway.config.limits import Priority
@@ -124,6 +125,7 @@ class Route(Section):
     fallback: tuple[FallbackSetting, ...] = Field(default=(), description="Targets to try after a failure, in order.")
     hedge: Hedge | None = Field(default=None, description="A second request when the first is slow; omitted: never.")
     shadow: Shadow | None = Field(default=None, description="A copy of some requests to another target.")
+    cache: RouteCache | None = Field(default=None, description="Replies that are kept for equal requests.")
     priority: Priority = Field(default="normal", description="Who goes first under load; a key's own has precedence.")
     max_ejected: Share = Field(
         default=0.5, description="Most of its targets that breakers may take out at once; the others get a trickle."

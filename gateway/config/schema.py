@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
+from gateway.config.caches import Cache, RouteCache
 from gateway.config.endpoints import Address, Endpoint, HeaderName, HostPattern, ListenAddress, SecretText
 from gateway.config.fields import (
     Duration,
@@ -31,6 +32,7 @@ from gateway.config.targets import Breaker, Price, Provider, Queue, Target, Time
 __all__ = [
     "API_VERSION",
     "Breaker",
+    "Cache",
     "Config",
     "Fallback",
     "Hedge",
@@ -46,6 +48,7 @@ __all__ = [
     "Queue",
     "Retry",
     "Route",
+    "RouteCache",
     "Section",
     "Server",
     "Shadow",
@@ -179,6 +182,7 @@ class Config(Section):
     on_store_failure: OnStoreFailure = Field(
         default=OnStoreFailure(), description="What holds while the Redis does not answer."
     )
+    cache: Cache = Field(default=Cache(), description="The room for stored replies.")
     telemetry: Telemetry = Field(default=Telemetry(), description="Logs, traces, labels.")
     webhooks: tuple[Webhook, ...] = Field(default=(), description="Whom to tell what happens.")
     required_tags: tuple[TagName, ...] = Field(

@@ -5,6 +5,7 @@ Works on the merged values as far as they are sound, so that one mistake does no
 
 from pydantic_core import PydanticCustomError
 
+from gateway.config.caches_semantics import check_caches
 from gateway.config.document import Path
 from gateway.config.endpoints import Address, parse_address
 from gateway.config.faults import did_you_mean
@@ -29,6 +30,7 @@ def check(merged: Merged, price_known: PriceKnown | None = None) -> None:
     check_targets(merged, listen)
     check_routes(merged)
     check_limits(merged, price_known)
+    check_caches(merged)
     _check_store(merged)
     _check_webhooks(merged)
 
@@ -75,6 +77,8 @@ def _check_keys(merged: Merged) -> None:
     for index in range(len(keys)):
         key = merged.section("keys", index)
         name, digest = key.get("id"), key.get("hash")
+        if name == "shadow":
+            merged.fault(("keys", index, "id"), "`shadow` is the name under which shadows count", "choose another id")
         if name == "open":
             merged.fault(("keys", index, "id"), "`open` is the name of callers without a key", "choose another id")
         if isinstance(name, str):

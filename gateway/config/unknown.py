@@ -9,6 +9,7 @@ from gateway.config.document import Path
 from gateway.config.faults import Fault, Place, did_you_mean, error
 from gateway.config.schema import (
     Breaker,
+    Cache,
     Config,
     Fallback,
     Hedge,
@@ -22,6 +23,7 @@ from gateway.config.schema import (
     Queue,
     Retry,
     Route,
+    RouteCache,
     Server,
     Shadow,
     Store,
@@ -40,6 +42,7 @@ SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("server", "overload"): Overload,
     ("store",): Store,
     ("on_store_failure",): OnStoreFailure,
+    ("cache",): Cache,
     ("telemetry",): Telemetry,
     ("telemetry", "traces"): Traces,
     ("keys", "*"): Key,
@@ -56,6 +59,7 @@ SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("routes", "*", "fallback", "*"): Fallback,
     ("routes", "*", "hedge"): Hedge,
     ("routes", "*", "shadow"): Shadow,
+    ("routes", "*", "cache"): RouteCache,
     ("routes", "*", "tiers", "*"): Tier,
     ("routes", "*", "tiers", "*", "when"): TierConditions,
     ("webhooks", "*"): Webhook,
@@ -64,13 +68,14 @@ SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
 
 LATER: Mapping[type[BaseModel], frozenset[str]] = {
     Config: frozenset({
-        "cache", "prices", "pools", "prompts", "guards", "semantic", "policies", "rollouts",
+        "prices", "pools", "prompts", "guards", "semantic", "policies", "rollouts",
     }),
     Server: frozenset({"console", "tls"}),
     Telemetry: frozenset({"metrics", "audit"}),
     Target: frozenset({"region", "health"}),
+    RouteCache: frozenset({"semantic"}),
     Route: frozenset({
-        "rollout", "cache", "guards", "translate", "prompt", "timeouts", "classification", "judge",
+        "rollout", "guards", "translate", "prompt", "timeouts", "classification", "judge",
     }),
 }  # fmt: skip
 """Keys that are planned, so that nobody looks for a spelling mistake in them."""

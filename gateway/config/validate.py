@@ -115,6 +115,7 @@ def _missing_advice(path: Path) -> str:
         "apiVersion": "begin with apiVersion: gateway/v1",
         "provider": "write openai, azure, anthropic or mock",
         "hash": "`gateway keys new ID` prints one",
+        "exact": "write how long replies are kept, such as exact: 1h",
         "id": "give the key a name",
         "model": "write the name that applications ask for, or a glob",
         "name": "give the limit a name, for errors and metrics",

@@ -12,7 +12,7 @@ from gateway.assembly.build import Builder
 from gateway.assembly.caches import Caches, open_blobs
 from gateway.assembly.hooks import Caller, open_webhooks, wanted
 from gateway.assembly.pools import SharedPools
-from gateway.assembly.stores import open_store
+from gateway.assembly.stores import declare, open_store
 from gateway.assembly.targets import pool_maker
 from gateway.config.load import Loaded
 from gateway.config.schema import Config
@@ -111,7 +111,7 @@ class ServingProcess:
         pools = SharedPools(pool_maker())
         builder = Builder(pools, observer, clock, rng, self.store, self.events, self.registry, self.caches)
         self.running = Running(builder, self.registry, self._tracer, mock, clock)
-        self.running.on_applied(self._tell_webhooks)
+        self.running.on_applied(self._follow)
         self.registry.gauge("gateway_build_info", version).value = 1.0
         self.registry.on_snapshot(self.running.refresh_gauges)
         self.registry.on_snapshot(self._count_dropped)
@@ -135,7 +135,8 @@ class ServingProcess:
         self.registry.counter("gateway_store_round_trips_total").value = figures.round_trips
         self.registry.counter("gateway_store_operations_total").value = figures.operations
 
-    def _tell_webhooks(self, applied: Loaded) -> None:
+    def _follow(self, applied: Loaded) -> None:
+        declare(self.store, applied.config)
         self.webhooks.configure(applied.config.environment, wanted(applied.config))
 
     async def _watch_store(self) -> None:

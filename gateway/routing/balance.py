@@ -201,8 +201,10 @@ class _Counted:
                 self._failed(began_s)
             raise
         now_s = clock.monotonic()
-        if reply.status < 400:
-            load.speed(self._exchange).add(now_s - began_s, now_s)
+        exchange = self._exchange
+        # A stored reply, and one that an equal request was waited for, say nothing of the target's speed.
+        if reply.status < 400 and not exchange.is_stored and not exchange.coalesced_s:
+            load.speed(exchange).add(now_s - began_s, now_s)
         return reply
 
     async def __aexit__(

@@ -87,7 +87,12 @@ class Hedge:
         return other
 
     def learn(self, exchange: Exchange, took_s: float) -> None:
-        """Note how long the primary took; replies with and without stream apart, since the latter come whole."""
+        """Note how long the primary took; replies with and without stream apart, since the latter come whole.
+
+        A stored reply, and one that an equal request was waited for, say nothing of a target.
+        """
+        if exchange.is_stored or exchange.coalesced_s:
+            return
         self._learned[exchange.request.head.stream].observe(took_s)
 
 
@@ -273,6 +278,7 @@ class _Race:
                 exchange.response_id = other.response_id
                 exchange.finish_reasons = other.finish_reasons
                 exchange.usage = other.usage
+                exchange.cache = other.cache
         for number, attempt in enumerate(exchange.attempts, 1):
             attempt.number = number
 
@@ -287,11 +293,16 @@ class _Race:
             exchange.cost_nusd = None
 
     def _share_wait(self, took_s: float) -> None:
-        """Make the attempts' waits, which ran side by side, sum up to the time that passed."""
-        for attempt in self._exchange.attempts:
+        """Make the waits of both, which ran side by side, sum up to the time that passed."""
+        exchange = self._exchange
+        has_followed = any(runner.exchange.coalesced_s for runner in self._runners)
+        exchange.coalesced_s = 0.0
+        for attempt in exchange.attempts:
             attempt.waited_s = 0.0
-        if self._exchange.attempts:
-            self._exchange.attempts[-1].waited_s = took_s
+        if exchange.attempts:
+            exchange.attempts[-1].waited_s = took_s
+        elif has_followed:
+            exchange.coalesced_s = took_s
 
 
 def _is_answer(runner: _Runner) -> bool:

@@ -85,7 +85,8 @@ class Shadow:
     """Sends a copy of some exchanges to another target, once their own reply has begun.
 
     Not of relayed paths (they change what a provider keeps), of uploads, of exchanges that are pinned
-    to a target by their client or by what they refer to, nor where the primary refused the request.
+    to a target by their client or by what they refer to, nor where the primary refused the request,
+    nor where a stored reply answers, which has no side to compare with.
     Above the yield: a sample is drawn. At it: the copy sets out. Below it: the primary's side of the
     comparison is complete.
     """
@@ -148,7 +149,7 @@ class _Scope:
         reply = await self._inner.__aenter__()
         self._begun_s = clock.monotonic() - self._started_s
         self._status = reply.status
-        if reply.status < 400:
+        if reply.status < 400 and not self._exchange.is_stored:
             self._begin(reply)
         return reply
 

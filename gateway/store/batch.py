@@ -43,7 +43,7 @@ HEARTBEAT_S = 1.0
 """An idle client asks nothing this often, so that an outage is noticed before a request meets it."""
 CONNECT_S = 1.0
 CLOSE_S = 1.5
-FIRST_BACKOFF_S, MOST_BACKOFF_S = 0.1, 2.0
+FIRST_BACKOFF_S, MOST_BACKOFF_S = 0.1, 1.0
 _LEAST_BACKOFF_S = 0.01
 _MOST_DOUBLINGS = 10
 _RELEASED_AT_ONCE = 200

@@ -45,9 +45,14 @@ class FailoverStore:
         self._shared = shared
         self._local = local
         self._rules = rules
-        self.ledger: Ledger = FailoverLedger(shared, local.ledger, rules)
+        self._ledger = FailoverLedger(shared, local.ledger, rules)
+        self.ledger: Ledger = self._ledger
         self.journal = shared.journal
         self.leases = shared.leases
+
+    def declare(self, rules: FailureRules) -> None:
+        """Decide by these from now on, while the shared store is gone."""
+        self._rules = self._ledger.rules = rules
 
     @property
     def is_shared(self) -> bool:
@@ -99,7 +104,7 @@ class FailoverLedger:
         self._store = shared
         self._shared = shared.ledger
         self._local = local
-        self._rules = rules
+        self.rules = rules
         # Hold -> what the local ledger holds for it, and which of the claims that is.
         self._alone: dict[str, tuple[Hold, list[int]]] = {}
 
@@ -134,12 +139,12 @@ class FailoverLedger:
         return verdict
 
     def _mode(self, claim: Claim) -> OnFailure:
-        mode = self._rules.budgets if claim.kind == "budget" else self._rules.rate_limits
+        mode = self.rules.budgets if claim.kind == "budget" else self.rules.rate_limits
         # A dry run refuses nothing, whatever fails.
         return "open" if claim.dry_run and mode == "closed" else mode
 
     def _share(self, claim: Claim) -> Claim:
-        part = int(claim.limit * self._rules.share)
+        part = int(claim.limit * self.rules.share)
         if claim.kind != "budget":
             # A share of less than one is one: a limit that was declared is not meant to forbid.
             return replace(claim, limit=max(part, min(1, claim.limit)))

@@ -38,10 +38,10 @@ async def run(rig: Rig) -> list[Figure]:
         for turn in range(min(2, rig.options.pairs)):
             async with rig.gateway(setting) as gateway:
                 rig.progress.step(f"pair {turn + 1}: {count} streams of {tokens} chunks through nginx")
-                yard = await _flow(rig, nginx.child, nginx.port, chat_request(model, KEY, stream=True))
+                yard = await flow(rig, nginx.child, nginx.port, chat_request(model, KEY, stream=True))
                 rig.progress.step(f"pair {turn + 1}: {count} streams of {tokens} chunks through the gateway")
                 await _one(gateway.port, chat_request(MODEL, KEY, stream=True))
-                ours = await _flow(rig, gateway.child, gateway.port, chat_request(MODEL, KEY, stream=True))
+                ours = await flow(rig, gateway.child, gateway.port, chat_request(MODEL, KEY, stream=True))
                 rig.progress.step(
                     f"pair {turn + 1}: CPU a chunk nginx {yard.cpu_us:.1f} µs, gateway {ours.cpu_us:.1f} µs"
                 )
@@ -78,7 +78,8 @@ async def _one(port: int, request: bytes) -> int:
     return answer.events
 
 
-async def _flow(rig: Rig, child: Child, port: int, request: bytes) -> Flow:
+async def flow(rig: Rig, child: Child, port: int, request: bytes) -> Flow:
+    """Many streams at once through the server `child`, which listens on `port`."""
     answers: list[tuple[Answer, float]] = []
     fleet = Fleet(port)
     try:

@@ -22,6 +22,10 @@ routes: [{model: demo, target: a}]
 """
 BROKEN = SOUND.replace("target: a", "target: b").replace("server: {", "server: {drain: 5, ")
 NO_SERVER = "cannot be served"
+COMMANDS = (
+    *("serve", "check", "schema", "keys", "mock"),
+    *("switch", "failover", "isolate", "eject", "restore", "budgets", "why", "audit"),
+)
 
 
 @pytest.fixture
@@ -143,7 +147,7 @@ def test_the_version_comes_with_the_commit(capsys: pytest.CaptureFixture[str]) -
 def test_help_names_the_commands_and_not_the_supervisors_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert _status("--help") == 0
     shown = capsys.readouterr().out
-    assert [each for each in ("serve", "check", "schema", "keys", "mock") if f"    {each} " not in shown] == []
+    assert [each for each in COMMANDS if f"    {each} " not in shown] == []
     assert "worker" not in shown
 
 

@@ -7,7 +7,7 @@
 --
 -- `pulse`: when the last batch of any client came; from when on leases may end; until when nothing is decided, because
 -- the store has lost its memory and the clients are telling it theirs; and when that was lost.
-local GATHERING = 2200000
+local GATHERING = 1300000
 local AWAY = 20 * SECOND
 local LARGEST_KEPT = 65536
 local APPLIED, LOST, GATHERS = 0, 1, 2

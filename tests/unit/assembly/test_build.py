@@ -141,7 +141,7 @@ async def test_what_operators_ejected_is_ejected_and_comes_back() -> None:
     first = works.build(TEXT, eject)
     breaker = first.targets["mock"].breaker
     assert breaker is not None and breaker.is_ejected
-    assert works.told[-1] == ("breaker_ejected", {"target": "mock", "reason": "ejected by ann: patching"})
+    assert works.told[-1] == ("breaker_ejected", {"target": "mock", "reason": "by ann: patching"})
     second = works.build()
     assert second.targets["mock"].breaker is breaker
     assert not breaker.is_ejected

@@ -71,7 +71,7 @@ def test_ejections_and_isolations_are_told_apart() -> None:
             ("isolate/tag/team=a/b", {}),
         ),
     )
-    assert effect.ejected == {"eu": "ejected by ann: because", "us": "isolated by ann: because"}
+    assert effect.ejected == {"eu": "by ann: because", "us": "isolated by ann: because"}
     assert effect.isolation.keys == {"checkout"}
     assert effect.isolation.tags == {("team", "a/b")}
     assert effect.isolation

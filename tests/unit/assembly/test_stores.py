@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gateway.assembly.stores import failure_rules, open_store
+from gateway.assembly.stores import declare, failure_rules, open_store
 from gateway.store.failover import FailoverStore
 from gateway.store.memory import MemoryStore
 from tests.fakes import MOCK_CONFIG, FakeClock, loaded
@@ -29,3 +29,13 @@ def test_with_a_redis_all_count_together_and_no_connection_is_opened_yet() -> No
 def test_what_holds_without_it_is_as_declared() -> None:
     rules = failure_rules(loaded(REDIS, {"REDIS_URL": "redis://127.0.0.1:1/0"}).config)
     assert (rules.rate_limits, rules.budgets, rules.share) == ("open", "local", 0.25)
+
+
+def test_a_reload_changes_what_holds_without_it() -> None:
+    store = open_store(loaded(REDIS, {"REDIS_URL": "redis://127.0.0.1:1/0"}).config, FakeClock(), None, print)
+    declare(
+        store, loaded(REDIS.replace("budgets: local", "budgets: closed"), {"REDIS_URL": "redis://127.0.0.1:1/0"}).config
+    )
+    assert isinstance(store, FailoverStore)
+    assert store._rules.budgets == "closed"
+    declare(MemoryStore(None, FakeClock(), print), loaded(MOCK_CONFIG).config)

@@ -19,7 +19,7 @@ def _lived() -> Exchange:
     asked.finish_reasons = ["stop"]
     asked.status = 200
     asked.error = InternalError()
-    asked.first_event_s = asked.overhead_s = 1.0
+    asked.first_event_s = asked.overhead_s = asked.coalesced_s = 1.0
     return asked
 
 
@@ -61,5 +61,5 @@ def test_every_field_of_an_exchange_is_either_asked_or_begun_anew() -> None:
     anew = {name for name in Exchange.__struct_fields__ if getattr(asked, name) != getattr(other, name)}
     assert anew == {
         *("attempts", "decisions", "usage", "finish_reasons", "target", "model_served", "response_id"),
-        *("cost_nusd", "status", "error", "first_event_s", "overhead_s"),
+        *("cost_nusd", "status", "error", "first_event_s", "overhead_s", "coalesced_s"),
     }

@@ -11,6 +11,7 @@ from gateway.core import errors
 from gateway.core.errors import (
     OUTCOMES,
     BudgetExceeded,
+    CacheMiss,
     ClientFault,
     ClientGone,
     ConcurrencyLimited,
@@ -59,6 +60,7 @@ EVERY_KIND: list[tuple[GatewayError, int, str, str, str]] = [
     (UnsupportedMediaType("x"), 415, "unsupported_media_type", "client", "client_error"),
     (HeadersTooLarge("x"), 431, "headers_too_large", "client", "client_error"),
     (ClientGone("x"), 499, "client_gone", "client", "client_gone"),
+    (CacheMiss("x"), 504, "cache_miss", "client", "client_error"),
     (UpstreamConnectError("x"), 502, "upstream_error", "upstream", "upstream_error"),
     (UpstreamError("x"), 502, "upstream_error", "upstream", "upstream_error"),
     (UpstreamAccountError("x"), 502, "upstream_error", "upstream", "upstream_error"),

@@ -83,3 +83,16 @@ def test_watchers_are_kept_in_order() -> None:
     for tap in reply.taps:
         tap(b"a")
     assert seen == [b"a", b"A"]
+
+
+def test_a_wait_for_an_equal_request_is_a_wait_for_upstream() -> None:
+    """It counts as none of the gateway's own time."""
+    asked = exchange(coalesced_s=4.0)
+    asked.attempts = [Attempt(1, "a", waited_s=1.0), Attempt(2, "a", waited_s=2.0)]
+    assert asked.waited_s == 7.0
+    assert exchange(coalesced_s=4.0).waited_s == 4.0
+
+
+def test_a_stored_reply_is_one_that_no_target_was_asked_for() -> None:
+    states = ("hit", "semantic", "miss", "bypass")
+    assert [exchange(cache=cache).is_stored for cache in states] == [True, True, False, False]

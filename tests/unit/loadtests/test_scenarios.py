@@ -1,7 +1,80 @@
-"""What the scenarios conclude from what they saw."""
+"""What the scenarios write down, and what they conclude from what they saw."""
 
-from loadtests.client import Answer
-from loadtests.scenarios import soak, storm
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from loadtests import configs
+from loadtests.client import Answer, Fleet, Sink
+from loadtests.configs import KEY, Setting
+from loadtests.redis import store_section
+from loadtests.scenarios import agents, limits, outage, overload, resilience, soak, storm
+
+
+def load(folder: Path, setting: Setting) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(configs.gateway(folder, setting))
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *resilience.settings(1234, "m"),
+        overload.setting(1234),
+        agents.agents_setting(1234, 10**9, 5_000),
+        Setting(1234, target=limits.PRICE, state="x", sections=limits.LIMITS),
+    ],
+)
+def test_every_scenario_has_its_own_state_and_one_route(tmp_path: Path, setting: Setting) -> None:
+    config = load(tmp_path, setting)
+    assert config["server"]["state_dir"] == f"{tmp_path}/{setting.state}"
+    assert len(config["routes"]) == 1
+    assert ("model" in config["targets"]["upstream"]) == bool(setting.model)
+
+
+def test_the_redis_of_a_rig_stands_beside_the_limits(tmp_path: Path) -> None:
+    config = load(tmp_path, Setting(1, sections=store_section(tmp_path) + limits.LIMITS))
+    assert config["store"] == {"redis": f"file:{tmp_path}/redis.url"}
+    assert config["on_store_failure"] == {"rate_limits": "local", "budgets": "local"}
+    assert len(config["limits"]) == 2
+
+
+def test_only_the_full_route_has_more_than_one_target(tmp_path: Path) -> None:
+    bare, full = (load(tmp_path, setting) for setting in resilience.settings(1234, "m"))
+    assert list(bare["targets"]) == ["upstream"] and bare["targets"]["upstream"]["breaker"] is False
+    assert list(full["targets"]) == ["upstream", "second", "third"]
+    assert "breaker" not in full["targets"]["upstream"]
+
+
+def test_the_second_key_of_an_overload_goes_first(tmp_path: Path) -> None:
+    keys = load(tmp_path, overload.setting(1234))["keys"]
+    assert [key.get("priority") for key in keys] == [None, "high"]
+    assert keys[0]["hash"] != keys[1]["hash"] and overload.HIGH_KEY != KEY
+
+
+def test_a_timeline_tells_what_a_stretch_of_time_was_like() -> None:
+    timeline = outage.Timeline()
+    for at, took in ((0.0, 0.001), (1.0, 0.050), (2.0, 0.002)):
+        timeline.note(Answer(status=200, complete=True, ended_s=at + took), at)
+    timeline.note(Answer(status=503, complete=True, ended_s=9.0), 1.0)
+    assert timeline.p99_ms(0.5, 1.5) == pytest.approx(50)
+    assert timeline.p99_ms(1.5, 2.5) == pytest.approx(2)
+
+
+def test_replies_of_an_overload_take_unequal_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+
+    def send(self: object, request: bytes, sink: Sink) -> None:
+        sent.append(request)
+
+    monkeypatch.setattr(Fleet, "send", send)
+    fleet = overload.Varied(1, KEY, random.Random(7))
+    for _ in range(100):
+        fleet.send(b"", lambda answer: None)
+    assert len(set(sent)) == len(overload.LATENCIES_MS)
 
 
 def test_memory_is_compared_between_the_second_and_the_last_fifth() -> None:

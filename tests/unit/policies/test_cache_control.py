@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.errors import Headers
-from gateway.policies.cache_control import ANY, CacheControl, CacheMiss, read_cache_control
+from gateway.policies.cache_control import ANY, CacheControl, read_cache_control
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,3 @@ def test_without_the_header_all_is_allowed() -> None:
 def test_several_headers_are_one() -> None:
     headers: Headers = [(b"cache-control", b"no-cache"), (b"accept", b"*/*"), (b"cache-control", b"no-store")]
     assert read_cache_control(headers) == CacheControl(looks_up=False, stores=False)
-
-
-def test_a_client_that_wants_nothing_else_is_told_504() -> None:
-    """RFC 9111, 5.2.1.7."""
-    error = CacheMiss("none")
-    assert (error.status, error.code, error.source, error.outcome) == (504, "cache_miss", "client", "client_error")

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -304,3 +305,12 @@ def test_an_average_forgets_by_time_not_by_count() -> None:
     for _ in range(200):
         average.add(5.0, DECAY_S)
     assert average.read(DECAY_S) == pytest.approx(5.0, abs=0.01), "a burst in one moment counts too"
+
+
+@pytest.mark.parametrize("changes", [{"cache": "hit"}, {"coalesced_s": 1.0}], ids=["stored", "followed"])
+async def test_what_no_target_was_asked_says_nothing_of_its_speed(changes: dict[str, Any]) -> None:
+    pool = _Pool("ewma_ttft", "a")
+    asked = exchange(**changes)
+    await pool.serve(asked)
+    assert pool.loads["a"].speed(asked).read(pool.clock.monotonic()) is None
+    assert pool.inflight == {}

@@ -22,9 +22,7 @@ class Rig:
         self.b = Scripted(b, target="b")
         self.clock = FakeClock()
         self.won: list[bool] = []
-        self.hedge = Hedge(
-            self.a, {"b": self.b}, HedgeSettings(after_s, max_share), self.clock, self.won.append
-        )
+        self.hedge = Hedge(self.a, {"b": self.b}, HedgeSettings(after_s, max_share), self.clock, self.won.append)
 
     async def ask(self, asked: Exchange | None = None) -> str | None:
         """The target that answers."""
@@ -343,3 +341,34 @@ async def test_the_target_that_is_waited_for_is_not_asked_twice() -> None:
     assert rig.hedge.launch(asked) is rig.b
     rig.hedge.others = {"a": rig.a}
     assert rig.hedge.launch(asked) is None
+
+
+async def test_whether_the_winners_reply_is_a_stored_one_is_kept() -> None:
+    rig = Rig(_never(), ok())
+    asked = exchange(cache="miss")
+
+    def write(other: Exchange) -> None:
+        other.cache = "hit"
+        other.coalesced_s = 9.0
+
+    rig.b.on_leave = write
+    await rig.ask(asked)
+    assert asked.cache == "hit"
+
+
+async def test_what_was_not_asked_of_the_primary_says_nothing_of_its_time() -> None:
+    """A learned moment of 0 s would hedge every request."""
+    rig = Rig(ok(), ok(), after_s=None)
+    for changes in ({"cache": "hit"}, {"cache": "semantic"}, {"coalesced_s": 1.0}) * 100:
+        await rig.ask(exchange(**changes))
+    assert rig.hedge._learned[False].value_s is None
+    assert rig.b.tries == 0
+
+
+async def test_waits_for_equal_requests_side_by_side_are_one_wait() -> None:
+    rig = Rig(_never(), ok())
+    rig.hedge.primary = Scripted(_never(), attempted=False)
+    rig.hedge.others = {"b": Scripted(attempted=False)}
+    asked = exchange(coalesced_s=5.0)
+    async with rig.hedge(asked):
+        assert asked.coalesced_s == 0.0, "no time has passed on this clock"

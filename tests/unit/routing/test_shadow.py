@@ -382,3 +382,9 @@ async def test_a_bug_in_the_copys_way_is_logged_and_counts_as_an_error(caplog: p
     await world.serve()
     assert (await world.settle()).result == "error"
     assert "background task shadow of req-1 failed" in caplog.text
+
+
+async def test_a_stored_reply_has_no_side_to_compare_with() -> None:
+    world = _World()
+    await world.serve(exchange(route="chat", cache="hit"))
+    assert (world.copy.exchanges, world.recorded) == ([], [])

@@ -61,6 +61,25 @@ def test_of_two_requests_with_one_id_the_newer_is_found(make_exchange: MakeExcha
     assert found["model_requested"] == "second"
 
 
+def test_the_last_requests_of_a_key_a_target_or_a_tag_are_found(make_exchange: MakeExchange) -> None:
+    recent = Recent()
+    for number, (target, team) in enumerate([("a", "ml"), ("b", "ml"), ("a", "web"), ("a", "ml")]):
+        exchange = make_exchange()
+        exchange.target, exchange.tags = target, {"team": team}
+        remember(recent, exchange, f"req-{number}")
+
+    def found(kind: str, subject: str, n: int = 10) -> list[str]:
+        return [shown["request_id"] for shown in recent.select(kind, subject, n)]
+
+    assert found("target", "a") == ["req-3", "req-2", "req-0"]
+    assert found("target", "a", 2) == ["req-3", "req-2"]
+    assert found("tag", "team=ml") == ["req-3", "req-1", "req-0"]
+    assert found("tag", "team") == found("tag", "other=ml") == []
+    key = recent.latest(1)[0]["key"]
+    assert len(found("key", key)) == 4
+    assert found("key", "nobody") == []
+
+
 def test_a_remembered_request_holds_neither_prompt_nor_key(
     make_exchange: MakeExchange, canaries: tuple[str, str]
 ) -> None:

@@ -55,6 +55,12 @@ def test_a_chat_completion_tells_every_class_of_its_tokens_and_its_service() -> 
     assert read_reply("openai", "chat", encode(body | {"model": None})).usage == expected
 
 
+def test_a_chat_completion_without_details_has_none() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 100, "total_tokens": 112}
+    body = encode({"id": "c", "model": "m", "choices": [{"finish_reason": "stop"}], "usage": usage})
+    assert read_reply("openai", "chat", body).usage == Usage(12, 100, source="provider")
+
+
 def test_a_text_completion() -> None:
     facts = read_reply("openai", "text_completion", b'{"choices":[{"text":"hello","finish_reason":"length"}]}')
     assert (facts.finish_reasons, facts.content_bytes) == (["length"], 5)

@@ -1,0 +1,259 @@
+"""The caches of all routes, and the store that they share."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.assembly.build import Builder
+from gateway.assembly.caches import AnyBlobs, Caches, RouteMeter, open_blobs
+from gateway.assembly.generation import Generation
+from gateway.assembly.pools import PoolKey, SharedPools
+from gateway.core.errors import StoreUnavailable
+from gateway.core.exchange import Consumer, Exchange, RequestHead
+from gateway.store.blobs import Receipt
+from gateway.store.memory_blobs import MemoryBlobs
+from gateway.store.redis_blobs import RedisBlobs
+from gateway.store.sqlite_blobs import SqliteBlobs
+from gateway.telemetry.events import Events
+from gateway.telemetry.metrics import Registry
+from gateway.transport.base import Timeouts, Upstream, UpstreamRequest
+from tests.fakes import FakeClock, FakeResponse, FakeUpstream, Sightings, exchange, loaded, memory_store, request
+
+pytestmark = pytest.mark.anyio
+
+TARGETS = """\
+apiVersion: gateway/v1
+targets:
+  a: {provider: mock, price: {request: $1.00}, breaker: off}
+  b: {provider: mock, price: {request: $1.00}, breaker: off}
+routes:
+"""
+CACHED = TARGETS + "  - {model: demo, target: a, cache: {exact: 1h}}\n"
+PLAIN = TARGETS + "  - {model: demo, target: a}\n"
+GONE = {"REDIS_URL": "redis://user:secret@127.0.0.1:1/0"}
+REDIS = "store: {redis: env:REDIS_URL}\n"
+ANSWER = (
+    b'{"id":"c-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":"Hi."},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'
+)
+
+
+class Provider(FakeUpstream):
+    """An upstream with one answer, however often it is asked."""
+
+    async def open(self, request: UpstreamRequest, timeouts: Timeouts) -> FakeResponse:
+        """The answer."""
+        self.requests.append(request)
+        return FakeResponse(200, [(b"content-type", b"application/json")], [ANSWER])
+
+
+class Works:
+    """A builder with caches, whose pools are fake."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.upstreams: dict[str, FakeUpstream] = {}
+        sightings = Sightings(self.clock, routes=["demo", "other"], targets=["a", "b"])
+        self.registry = sightings.registry
+        rng = random.Random(7)
+        self.caches = Caches(MemoryBlobs(1 << 20, self.clock), self.registry, self.clock, rng)
+        self.builder = Builder(
+            SharedPools(self._make),
+            sightings.observer,
+            self.clock,
+            rng,
+            memory_store(self.clock),
+            Events(None, self.clock),
+            self.registry,
+            self.caches,
+        )
+
+    def _make(self, key: PoolKey) -> Upstream:
+        return self.upstreams.setdefault(key.target, Provider())
+
+    def build(self, text: str) -> Generation:
+        """The generation of this configuration."""
+        return self.builder.build(loaded(text), "http://127.0.0.1:9", {})
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How often each target was asked."""
+        return {name: len(each.requests) for name, each in self.upstreams.items() if each.requests}
+
+
+async def ask(generation: Generation, route: str = "demo", **changes: Any) -> Exchange:
+    """One chat request to a route."""
+    body = b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}'
+    asking = exchange(request(body=body, head=RequestHead(model="demo"), headers=[]), route=route, **changes)
+    async with generation.routes_by_name[route].handler(asking) as reply:
+        assert reply.status == 200
+    return asking
+
+
+def _counted(registry: Registry, name: str) -> dict[tuple[str, ...], float]:
+    return {sample.labels: sample.value for sample in registry.snapshot().metrics.get(name, [])}
+
+
+async def test_a_route_with_a_cache_asks_once_and_over_a_reload() -> None:
+    works = Works()
+    first, second = works.build(CACHED), works.build(CACHED + "# changed\n")
+    assert [(await ask(each)).cache for each in (first, first, second)] == ["miss", "hit", "hit"]
+    assert works.calls == {"a": 1}
+
+
+async def test_a_route_without_one_asks_each_time() -> None:
+    works = Works()
+    generation = works.build(PLAIN)
+    assert [(await ask(generation)).cache for _ in range(2)] == ["bypass", "bypass"]
+    assert works.calls == {"a": 2}
+    assert _counted(works.registry, "gateway_cache_requests_total") == {}
+
+
+async def test_routes_and_targets_share_nothing() -> None:
+    """F116: nor do a split's arms, so a canary is asked itself."""
+    works = Works()
+    generation = works.build(
+        TARGETS
+        + "  - {model: demo, split: {a: 1, b: 1}, cache: {exact: 1h}}\n"
+        + "  - {model: other, target: a, cache: {exact: 1h}}\n"
+    )
+    for _ in range(20):
+        await ask(generation)
+    assert works.calls == {"a": 1, "b": 1}
+    assert (await ask(generation, "other")).cache == "miss"
+
+
+async def test_another_revision_of_a_target_answers_itself() -> None:
+    """F116: another model, another place, another fixed header."""
+    works = Works()
+    await ask(works.build(CACHED))
+    for change in ("model: m2", "base_url: 'http://127.0.0.1:10'", "headers: {x-team: blue}"):
+        text = CACHED.replace("a: {provider: mock", f"a: {{provider: mock, {change}")
+        assert (await ask(works.build(text))).cache == "miss", change
+    same = CACHED.replace("a: {provider: mock", "a: {provider: mock, tags: {owner: x}, timeouts: {idle: 9s}")
+    assert (await ask(works.build(same))).cache == "hit"
+
+
+async def test_the_settings_of_the_route_are_those_of_its_cache() -> None:
+    works = Works()
+    text = CACHED.replace(
+        "exact: 1h", "exact: 2h, share: team, tool_calls: true, max_temperature: 0.5, max_entry: 2KiB, wait: 9s"
+    )
+    [route] = loaded(text).config.routes
+    assert route.cache is not None
+    cache = works.caches.make("demo", route.cache, "a", "r1")
+    assert (cache.settings.ttl_s, cache.settings.share, cache.settings.wait_s) == (7200.0, "team", 9.0)
+    terms = cache.settings.terms
+    assert (terms.tool_calls, terms.max_temperature, terms.max_entry_bytes) == (True, 0.5, 2048)
+    assert (cache.place.route, cache.place.target, cache.place.revision) == ("demo", "a", "r1")
+
+
+async def test_a_shadow_is_never_answered_by_a_cache() -> None:
+    """Its target would not be tried at all."""
+    works = Works()
+    shadowed = CACHED.replace("target: a,", "target: a, shadow: {target: b, sample: 100%},")
+    generation = works.build(shadowed)
+    for key in ("one", "two"):
+        await ask(generation, consumer=Consumer(key))
+        while len(works.builder.shadows):
+            await works.builder.shadows.cancel()
+    assert _counted(works.registry, "gateway_cache_requests_total") == {
+        ("demo", "miss"): 2.0,
+        ("demo", "stored"): 2.0,
+    }
+
+
+async def test_hits_are_counted_with_what_they_saved() -> None:
+    works = Works()
+    generation = works.build(CACHED)
+    for _ in range(3):
+        await ask(generation)
+    assert _counted(works.registry, "gateway_cache_requests_total") == {
+        ("demo", "miss"): 1.0,
+        ("demo", "stored"): 1.0,
+        ("demo", "hit"): 2.0,
+    }
+    assert _counted(works.registry, "gateway_cache_saved_usd_total") == {("demo",): 2.0}
+    assert _counted(works.registry, "gateway_cache_saved_tokens_total") == {("demo",): 4.0}
+    assert _counted(works.registry, "gateway_cache_bytes")[()] > len(ANSWER)
+
+
+async def test_what_is_purged_is_asked_again() -> None:
+    works = Works()
+    generation = works.build(CACHED)
+    await ask(generation)
+    assert await works.caches.purge("route:demo") == Receipt("route:demo", 1, 1)
+    assert (await ask(generation)).cache == "miss"
+
+
+def test_a_route_of_a_later_configuration_is_counted_under_its_name() -> None:
+    """A generation is built before the registry knows its routes."""
+    registry = Registry()
+    meter = RouteMeter(registry, "late")
+    registry.configure(["late"], [])
+    meter.count("hit")
+    assert _counted(registry, "gateway_cache_requests_total") == {("late", "hit"): 1.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ("", MemoryBlobs),
+        ("cache: {persist: true}\n", SqliteBlobs),
+        (REDIS, RedisBlobs),
+        (REDIS + "cache: {persist: true}\n", RedisBlobs),
+    ],
+)
+def test_replies_are_kept_where_the_configuration_says(more: str, kind: type[AnyBlobs], tmp_path: Path) -> None:
+    config = loaded(CACHED + more, GONE).config
+    blobs = open_blobs(config, FakeClock(), random.Random(7), tmp_path / "cache.sqlite")
+    assert type(blobs) is kind
+    assert list(tmp_path.iterdir()) == [], "nothing is opened yet"
+
+
+def test_without_a_place_for_a_file_replies_are_forgotten_with_the_process() -> None:
+    config = loaded(CACHED + "cache: {persist: true}\n").config
+    assert type(open_blobs(config, FakeClock(), random.Random(7), None)) is MemoryBlobs
+
+
+async def test_a_file_is_opened_by_the_first_configuration_with_a_cache(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    config = loaded(CACHED + "cache: {persist: true}\n").config
+    clock = FakeClock()
+    caches = Caches(open_blobs(config, clock, random.Random(7), path), Registry(), clock, random.Random(7))
+    await caches.prepare(loaded(PLAIN).config)
+    assert not path.exists()
+    await caches.prepare(config)
+    await caches.prepare(config)
+    assert path.exists()
+    await caches.aclose()
+
+
+async def test_a_purge_opens_the_file_first(tmp_path: Path) -> None:
+    """Else what was to be removed would come back with the first configuration that has a cache."""
+    path = tmp_path / "cache.sqlite"
+    clock = FakeClock()
+    caches = Caches(SqliteBlobs(path, 1 << 20, clock), Registry(), clock, random.Random(7))
+    assert (await caches.purge("key:a")).matched == 0
+    assert path.exists()
+    await caches.aclose()
+
+
+async def test_a_redis_that_is_away_holds_up_no_start_and_purges_nothing() -> None:
+    """F67."""
+    config = loaded(CACHED + REDIS, GONE).config
+    clock = FakeClock()
+    caches = Caches(open_blobs(config, clock, random.Random(7), None), Registry(), clock, random.Random(7))
+    await caches.prepare(config)
+    with pytest.raises(StoreUnavailable) as refused:
+        await caches.purge("key:a")
+    assert "secret" not in refused.value.message
+    await caches.aclose()
+
+
+async def test_what_was_never_opened_is_closed_all_the_same() -> None:
+    clock = FakeClock()
+    await Caches(MemoryBlobs(1 << 20, clock), Registry(), clock, random.Random(7)).aclose()
