@@ -54,7 +54,10 @@ class Hedge:
         clock: Clock,
         on_hedge: Callable[[bool], None],
     ) -> None:
-        """`others`: the targets that may be asked too, by name, the one to ask first foremost. `on_hedge` is called once for each second request, with whether it won."""
+        """`others`: the targets that may be asked too, by name, the one to ask first foremost.
+
+        `on_hedge` is called once for each second request, with whether it won.
+        """
         self.primary = primary
         self.others = others
         self.settings = settings

@@ -5,7 +5,7 @@ what is short, seldom the gateway's own core. It is measured in a closed loop, a
 loop, a tenth of it with a key of high priority. The loop's lag and the memory are watched too (`server.overload`).
 
 Replies take unequal times, as those of models do. The same with replies of exactly 50 ms is shown beside it, without a
-target: there the p99 of `high` rises by more, as it goes first in the queue but no place is kept for it.
+target: there the p99 of `high` rises by more. It goes first in the queue, but no place is kept for it.
 """
 
 import asyncio

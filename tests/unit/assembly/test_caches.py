@@ -256,4 +256,6 @@ async def test_a_redis_that_is_away_holds_up_no_start_and_purges_nothing() -> No
 
 async def test_what_was_never_opened_is_closed_all_the_same() -> None:
     clock = FakeClock()
-    await Caches(MemoryBlobs(1 << 20, clock), Registry(), clock, random.Random(7)).aclose()
+    registry = Registry()
+    await Caches(MemoryBlobs(1 << 20, clock), registry, clock, random.Random(7)).aclose()
+    assert _counted(registry, "gateway_cache_bytes") == {(): 0.0}
