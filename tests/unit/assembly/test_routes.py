@@ -318,7 +318,7 @@ async def test_an_ejected_target_without_a_breaker_is_out_of_service() -> None:
     )
     eject = Override("target/a", {"ejected": True}, "ada", "drill", 0.0, None)
     works.generation = works.builder.build(loaded(text), "http://127.0.0.1:9", {eject.name: eject})
-    with pytest.raises(NoHealthyTarget, match="ejected by ada: drill"):
+    with pytest.raises(NoHealthyTarget, match="by ada: drill"):
         await works.call()
 
 

@@ -93,6 +93,9 @@ def test_each_kind_fixes_status_code_source_and_outcome(
 
 def _leaves(kind: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
     for child in kind.__subclasses__():
+        # What other rooms derive for themselves is theirs to test.
+        if child.__module__ != errors.__name__:
+            continue
         yield child
         yield from _leaves(child)
 
