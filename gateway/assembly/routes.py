@@ -116,7 +116,10 @@ class RouteMaker:
             handler = Tiers(tiers, handler)
         if route.fallback:
             handler = self._fallback(route, handler, weights, chains)
-        policies: list[Policy] = [Affinity({name: chain.handler for name, chain in chains.items()}, self.made_by)]
+        policies: list[Policy] = []
+        if len(chains) > 1:
+            # With one target there is nowhere else to go.
+            policies.append(Affinity({name: chain.handler for name, chain in chains.items()}, self.made_by))
         if route.shadow is not None and self.parts[route.shadow.target].handler is not None:
             policies.append(self._shadow(route, panel))
         quoter = AnyTarget({name: self.parts[name].quote for name in first})

@@ -22,7 +22,7 @@ Pour = Callable[["Sink"], Awaitable[None]]
 """Writes all of a stream's blocks into a sink; ends with the stream and raises as iterating would."""
 
 
-class Usage(Struct):
+class Usage(Struct, omit_defaults=True):
     """Tokens of one reply. `None` when not reported, 0 when reported as zero.
 
     Cached, cache-write and audio input tokens are part of `input_tokens`, reasoning and audio output
@@ -98,7 +98,7 @@ class Request(Struct):
         return f"Request({self.method} {self.path}, ***)"
 
 
-class Attempt(Struct):
+class Attempt(Struct, omit_defaults=True):
     """One try at one target."""
 
     number: int

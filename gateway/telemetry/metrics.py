@@ -117,6 +117,7 @@ class Registry:
         self._refreshers: list[Callable[[], None]] = []
         self._tags: dict[str, frozenset[str]] = {}
         self._costs: dict[tuple[str | None, ...], Counter] = {}
+        self._unknown_costs: dict[str, Counter] = {}
 
     def configure(
         self, routes: Iterable[str], targets: Iterable[str], tags: Mapping[str, Iterable[str]] | None = None
@@ -204,6 +205,15 @@ class Registry:
                 self._attempts[target, outcome] = found
         return found
 
+    def unknown_cost(self, target: str) -> Counter:
+        """How many tries of this target used something whose price nobody knows."""
+        found = self._unknown_costs.get(target)
+        if found is None:
+            found = self.counter("gateway_cost_unknown_total", target)
+            if target in self._names["target"]:
+                self._unknown_costs[target] = found
+        return found
+
     def cost(self, route: str | None, target: str, tags: Mapping[str, str]) -> Counter:
         """What tries of this route, target and tags have cost, in US dollars. A tag that is missing is `none`."""
         key = (route, target, *map(tags.get, self._tags))
@@ -256,3 +266,4 @@ class Registry:
         self._inflight.clear()
         self._attempts.clear()
         self._costs.clear()
+        self._unknown_costs.clear()

@@ -63,7 +63,7 @@ class Observer:
         self._registry.attempts(attempt.target, outcome).value += 1
         cost_nusd = attempt.cost_nusd
         if cost_nusd is None:
-            self._registry.counter("gateway_cost_unknown_total", attempt.target).value += 1
+            self._registry.unknown_cost(attempt.target).value += 1
         elif cost_nusd:
             self._registry.cost(exchange.route, attempt.target, exchange.tags).value += usd(cost_nusd)
         if span is not None:
