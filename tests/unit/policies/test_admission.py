@@ -319,6 +319,7 @@ async def test_a_hold_that_the_store_refuses_by_its_id_alone_is_no_limits_fault(
         booth = Booth(rule)
         booth.ledger.refuses_all = True
         await refused_by(StoreUnavailable, booth.admission(), asking(), Costing())
+        assert booth.ledger.live == {}
 
 
 async def test_what_a_request_came_to_is_reported() -> None:

@@ -199,6 +199,7 @@ class WindowBehaviour:
         await take(bench, tokens(50, 100))
         bench.store.ledger.settle(hold, (100,))
         await take(bench, tokens(50, 100))
+        assert await ask(bench, tokens(1, 100)) is None
 
     async def test_standings_agree_with_the_next_decision(self, bench: Bench) -> None:
         """F64: what is said to be left can be taken, and not one more."""

@@ -362,6 +362,7 @@ async def test_an_idle_client_is_heard_of(desk: Desk) -> None:
         await until(lambda: other.script.asked >= before + 3)
         other.script.is_away = True
         await other.is_down()
+        assert not other.batcher.is_up
 
 
 async def test_starting_without_a_store_ends_after_one_attempt() -> None:
