@@ -1,9 +1,9 @@
 """Globs of `*` (anything) and `?` (one character), compared with names and with each other."""
 
-import re
 from collections.abc import Mapping
 
 from gateway.config.document import Value
+from gateway.core.globs import glob_pattern
 
 
 def globs_of(value: Value) -> tuple[str, ...]:
@@ -22,8 +22,7 @@ def matches(glob: str, name: str) -> bool:
     """Whether `name`, taken as it stands, is one of those that `glob` means."""
     if not has_wildcard(glob):
         return glob == name
-    parts = (".*" if letter == "*" else "." if letter == "?" else re.escape(letter) for letter in glob)
-    return re.fullmatch("".join(parts), name, re.DOTALL) is not None
+    return glob_pattern(glob).fullmatch(name) is not None
 
 
 def may_meet(one: str, other: str) -> bool:

@@ -12,12 +12,12 @@ Rules that mention a target are about attempts and are asked for each of them; a
 once for a request.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gateway.core.exchange import Exchange
+from gateway.core.globs import glob_pattern
 from gateway.policies.calendar import Periods
 from gateway.policies.pressure import Ladder
 from gateway.policies.rules import Rule
@@ -64,7 +64,7 @@ class Terms:
             self.alert_at = tuple(sorted(int(budget.limit_nusd * share) for share in rule.alert_at))
         match = rule.match
         self._models = frozenset(match.models)
-        self._tags = tuple((name, _pattern(glob)) for name, glob in match.tags)
+        self._tags = tuple((name, glob_pattern(glob)) for name, glob in match.tags)
         self._matches = (_any_of(match.keys), _any_of(match.routes), _any_of(match.models), _any_of(match.targets))
 
     def scope(self, exchange: Exchange, target: str | None) -> str | None:
@@ -95,17 +95,12 @@ def _value(dimension: str, values: Mapping[str, str], tags: Mapping[str, str]) -
 
 
 def _any_of(globs: Sequence[str]) -> Callable[[str], bool]:
-    patterns = [_pattern(glob) for glob in globs]
+    patterns = [glob_pattern(glob) for glob in globs]
 
     def matches(value: str) -> bool:
         return not patterns or any(pattern.fullmatch(value) for pattern in patterns)
 
     return matches
-
-
-def _pattern(glob: str) -> re.Pattern[str]:
-    """As everywhere in the configuration: `*` is any run of characters, `?` exactly one, nothing else is special."""
-    return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in glob), re.DOTALL)
 
 
 class Scoped:

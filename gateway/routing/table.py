@@ -4,14 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
+from gateway.core.globs import glob_pattern
+
 T = TypeVar("T")
 
 _CACHED_LOOKUPS = 4096
-
-
-def glob_pattern(glob: str) -> re.Pattern[str]:
-    """`glob` as an anchored pattern: `*` is any run of characters, `?` exactly one, nothing else is special."""
-    return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in glob), re.DOTALL)
 
 
 def is_glob(name: str) -> bool:

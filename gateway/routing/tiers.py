@@ -19,9 +19,9 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.core.exchange import Exchange, Operation, Reply, Request
+from gateway.core.globs import glob_pattern
 from gateway.core.pipeline import Handler
 from gateway.routing.sticky import header_value
-from gateway.routing.table import glob_pattern
 
 SEARCHED_CHARS = 4096
 """So much of the last user message, from its beginning, a regular expression is shown."""

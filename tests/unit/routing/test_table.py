@@ -1,29 +1,13 @@
 """Which route serves a model."""
 
 import itertools
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.table import ModelFilter, ModelTable, glob_pattern, is_glob, specificity
-
-
-@pytest.mark.parametrize(
-    ("glob", "matches", "misses"),
-    [
-        ("gpt-*", ["gpt-", "gpt-4.1", "gpt-a\nb"], ["gpt", "xgpt-4", "GPT-4"]),
-        ("gpt-?", ["gpt-4"], ["gpt-", "gpt-41"]),
-        ("*", ["", "anything/at:all"], []),
-        ("a.c", ["a.c"], ["abc"]),
-        ("a+(b)[c]", ["a+(b)[c]"], ["aa(b)c"]),
-    ],
-)
-def test_only_stars_and_question_marks_are_special(glob: str, matches: list[str], misses: list[str]) -> None:
-    pattern = glob_pattern(glob)
-    assert [name for name in matches if not pattern.fullmatch(name)] == []
-    assert [name for name in misses if pattern.fullmatch(name)] == []
+from gateway.core.globs import glob_pattern
+from gateway.routing.table import ModelFilter, ModelTable, is_glob, specificity
 
 
 @pytest.mark.parametrize(("name", "answer"), [("gpt-4", False), ("gpt-*", True), ("gpt-?", True), ("", False)])
@@ -70,13 +54,6 @@ def test_invented_names_do_not_fill_the_memory() -> None:
 def test_an_entry_may_be_falsy() -> None:
     assert ModelTable({"a": 0, "b*": 0}).find("a") == 0
     assert ModelTable({"a": 0, "b*": 0}).find("bb") == 0
-
-
-def test_a_hostile_name_does_not_stall_the_match() -> None:
-    pattern = glob_pattern("a*a*b")
-    started = time.perf_counter()
-    assert pattern.fullmatch("a" * 256) is None
-    assert time.perf_counter() - started < 1.0
 
 
 @given(st.text(alphabet="ab.*?[", max_size=8), st.text(alphabet="ab.[", max_size=8))
