@@ -13,6 +13,7 @@ from gateway.assembly.prices import by_model, price_of
 from gateway.config.load import Loaded
 from gateway.config.secret import Secret
 from gateway.config.targets import Breaker as BreakerConfig
+from gateway.config.targets import Coalesce as CoalesceConfig
 from gateway.config.targets import Target as TargetConfig
 from gateway.core.clock import Clock
 from gateway.core.errors import Headers, InvalidRequest
@@ -24,12 +25,17 @@ from gateway.policies.billing import Billed
 from gateway.policies.breaker import Breaker, BreakerSettings, Change
 from gateway.policies.bulkhead import Bulkhead, BulkheadSettings
 from gateway.policies.calibration import Calibration
+from gateway.policies.coalesce import Coalesce, CoalesceSettings
+from gateway.policies.coalesce_bills import bills
+from gateway.policies.coalesce_member import Dispatch, Result, Way
 from gateway.policies.quote import TargetQuote
 from gateway.policies.retry_budget import RetryBudget
+from gateway.providers.headers import FORWARDED_UP, Sieve
 from gateway.providers.kinds import KINDS, Addressing, chat_bound
 from gateway.providers.target import Target, TargetSettings
 from gateway.routing.balance import Load
 from gateway.store.base import Leases
+from gateway.telemetry.metrics import Registry
 from gateway.telemetry.observe import Observer
 from gateway.telemetry.tracing import Destination
 from gateway.transport.base import Origin, Upstream
@@ -66,6 +72,7 @@ class TargetMaker:
     leases: Leases | None
     """For probes of the whole fleet; None where every process is for itself."""
     on_change: Callable[[Change], None]
+    registry: Registry
 
     def make(
         self, name: str, loaded: Loaded, mock_url: str | None, lease: Lease, ejected: str | None
@@ -92,19 +99,21 @@ class TargetMaker:
             upstream = self.pools.acquire(key)
             if config.breaker is not None:
                 breaker = self._breaker(name, config.breaker, identity, lease)
-            policies: list[Policy] = []
+            queue: list[Policy] = []
             if config.max_inflight is not None:
                 settings = BulkheadSettings(config.max_inflight, config.queue.size, config.queue.wait)
-                policies.append(
-                    lease.get(("bulkhead", settings, *identity), lambda: Bulkhead(settings, name, self.clock))
-                )
+                queue.append(lease.get(("bulkhead", settings, *identity), lambda: Bulkhead(settings, name, self.clock)))
             origin = origin_of(base_url)
             destination = Destination(KINDS[config.provider].name, config.model, origin.host, origin.port)
-            policies += [
-                Attempted(name, destination, self.observer, self.clock),
-                Billed(price, calibration, by_model(config, self.clock)),
-            ]
-            handler = compose(policies, Target(_settings(name, config, base_url), upstream, self.clock))
+            attempted = Attempted(name, destination, self.observer, self.clock)
+            known = by_model(config, self.clock)
+            target = Target(_settings(name, config, base_url), upstream, self.clock)
+            policies = [*queue, attempted, Billed(price, calibration, known)]
+            if config.coalesce is not None:
+                meter = CoalesceMeter(self.registry, name)
+                dispatch = Dispatch(name, target, queue, config.timeouts.total, self.clock, meter)
+                policies.insert(0, _coalesce(config, config.coalesce, dispatch, attempted, bills(price, known)))
+            handler = compose(policies, target)
         parts = Parts(
             LiveTarget(name, config, upstream, out, breaker),
             handler,
@@ -132,6 +141,39 @@ class TargetMaker:
             return Breaker(name, settings, self.clock, self.rng, self.leases, self.on_change)
 
         return lease.get(("breaker", settings, *identity), make)
+
+
+class CoalesceMeter:
+    """The metrics of coalescing at one target. Implements `Meter`.
+
+    Resolved anew each time: a generation is built before the registry knows the names of its targets.
+    """
+
+    __slots__ = ("_registry", "_target")
+
+    def __init__(self, registry: Registry, target: str) -> None:
+        self._registry = registry
+        self._target = target
+
+    def call(self, way: Way, calls: int) -> None:
+        """See Meter."""
+        self._registry.counter("gateway_coalesced_calls_total", self._target, way).value += calls
+
+    def batch(self, result: Result) -> None:
+        """See Meter."""
+        self._registry.counter("gateway_coalesced_batches_total", self._target, result).value += 1
+
+
+def _coalesce(
+    config: TargetConfig,
+    wanted: CoalesceConfig,
+    dispatch: Dispatch,
+    attempted: Policy,
+    bill: Callable[[int, int], Billed],
+) -> Coalesce:
+    settings = CoalesceSettings(wanted.wait, wanted.max_inputs, wanted.max_tokens)
+    forwarded = Sieve((FORWARDED_UP | KINDS[config.provider].forwards).__contains__)
+    return Coalesce(settings, dispatch, attempted, bill, forwarded)
 
 
 def _mock_tokens(body: bytes) -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 from gateway.config.load import Loaded
 from gateway.config.schema import Config
 
-_BOUNDS = {"timeouts", "price", "context_window", "max_inflight", "queue", "breaker"}
+_BOUNDS = {"timeouts", "price", "context_window", "max_inflight", "queue", "breaker", "coalesce"}
 
 
 def snapshot(loaded: Loaded) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainSerializer
+from pydantic import AfterValidator, Field, PlainSerializer
 
 from gateway.config.endpoints import BaseUrl, HeaderValue, SecretText, TargetHeaderName
-from gateway.config.fields import Duration, Name, Pause, TagName, TagValue
+from gateway.config.fields import Duration, Name, Pause, TagName, TagValue, refuse
 from gateway.config.limit_fields import Money, Share
 from gateway.config.secret import Secret
 from gateway.config.section import OrWord, Section
+from gateway.config.units import show_duration
 
 Provider = Literal["openai", "azure", "anthropic", "mock"]
+
+_LONGEST_GATHERING_S = 0.01
 
 
 class Timeouts(Section):
@@ -68,6 +71,31 @@ BreakerSetting = Annotated[
 ]
 
 
+def _brief(seconds: float) -> float:
+    if seconds > _LONGEST_GATHERING_S:
+        raise refuse(f"{show_duration(seconds)} is too long", f"{show_duration(_LONGEST_GATHERING_S)} is the longest")
+    return seconds
+
+
+class Coalesce(Section):
+    """Concurrent requests for embeddings as one call upstream, each with its own part of the reply."""
+
+    wait: Annotated[Duration, AfterValidator(_brief)] = Field(
+        default=0.005, description="Longest wait for others, `10ms` at most; none where no like request is under way."
+    )
+    max_inputs: int = Field(default=96, ge=2, le=2048, description="Most inputs of one call; with so many it is sent.")
+    max_tokens: int = Field(
+        default=50_000, ge=1, description="Most tokens of one call, estimated: of text a quarter of its bytes."
+    )
+
+
+CoalesceSetting = Annotated[
+    Coalesce | None,
+    OrWord("off", None, "write off, or {wait: 5ms}"),
+    PlainSerializer(lambda coalesce: None if coalesce is None else coalesce.model_dump(mode="json")),
+]
+
+
 class Target(Section):
     """A model, at a provider, with credentials."""
 
@@ -104,6 +132,9 @@ class Target(Section):
     queue: Queue = Field(default=Queue(), description="Who waits while `max_inflight` is reached.")
     breaker: BreakerSetting = Field(
         default=Breaker(), description="When it is left alone; `off`: never; omitted: as below."
+    )
+    coalesce: CoalesceSetting = Field(
+        default=None, description="Whether embeddings asked for at the same time go up together; omitted: never."
     )
     tags: dict[TagName, TagValue] = Field(default_factory=dict, description="Facts about it: owner, region.")
     headers: dict[TargetHeaderName, HeaderValue] = Field(

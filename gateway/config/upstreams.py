@@ -35,6 +35,7 @@ def check_targets(merged: Merged, listen: Address | None) -> None:
         _check_timeouts(merged, path)
         _check_price(merged, path, target)
         _check_bounds(merged, path, target)
+        _check_coalesce(merged, path, target)
     _check_unset(merged)
 
 
@@ -147,6 +148,11 @@ def _check_bounds(merged: Merged, path: Path, target: Mapping[str, Value]) -> No
         name = "open_for" if "open_for" in breaker else "max_open_for"
         message = f"`open_for` is longer than `max_open_for`, {show_duration(longest_s)}"
         merged.fault((*path, "breaker", name), message, "shorten it, or lengthen `max_open_for`")
+
+
+def _check_coalesce(merged: Merged, path: Path, target: Mapping[str, Value]) -> None:
+    if isinstance(target.get("coalesce"), dict) and target.get("provider") == "anthropic":
+        merged.fault((*path, "coalesce"), "`coalesce` is about embeddings, and `anthropic` has none", "remove it")
 
 
 def _check_unset(merged: Merged) -> None:

@@ -115,6 +115,8 @@ class Attempt(Struct, omit_defaults=True):
     """What this try cost, in nano-USD; None when its price is not known."""
     retry_of: str | None = None
     """Why there was a try before this one at the same target; None for a first one."""
+    is_echo: bool = False
+    """Whether another request's try was the same call upstream, and is its verdict too."""
 
 
 class Trace(Struct):

@@ -20,7 +20,8 @@ class Guarded:
 
     Above the yield it asks the breaker; below it the verdict is passed: a fault of the provider's counts
     whether it struck before the reply or amid its stream (F32). What the client did, its own short
-    deadline, a 4xx and a cancellation never count (F36, F34).
+    deadline, a 4xx and a cancellation never count (F36, F34). One call that was made for several
+    requests counts once.
     """
 
     def __init__(self, breaker: Breaker, target: str, panel: EjectionPanel) -> None:
@@ -103,6 +104,8 @@ class _Scope:
         if error is not None:
             self._judge(error)
             return
+        if self._is_echo():
+            return
         if self._refused:
             self._breaker.refused_account(self._epoch, "the account was refused in a reply")
         else:
@@ -112,10 +115,15 @@ class _Scope:
 
     def _judge(self, error: BaseException) -> None:
         breaker, taken = self._breaker, self._taken
-        if isinstance(error, UpstreamFault):
+        if isinstance(error, UpstreamFault) and not self._is_echo():
             self._judge_fault(error)
         if taken is not None:
             breaker.give_back(taken)
+
+    def _is_echo(self) -> bool:
+        """Whether another request tells the breaker of this call. Who has a pass always tells itself."""
+        attempts = self._exchange.attempts
+        return self._taken is None and bool(attempts) and attempts[-1].is_echo
 
     def _judge_fault(self, error: UpstreamFault) -> None:
         breaker = self._breaker

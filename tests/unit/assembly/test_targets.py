@@ -8,8 +8,9 @@ import pytest
 import trustme
 
 from gateway.assembly.pools import PoolKey
-from gateway.assembly.targets import origin_of, pool_key, pool_maker
+from gateway.assembly.targets import CoalesceMeter, origin_of, pool_key, pool_maker
 from gateway.config.load import load, read
+from gateway.telemetry.metrics import Registry
 from gateway.transport.base import Origin
 from gateway.transport.pool import PoolTransport
 from gateway.transport.stock import StockTransport
@@ -74,3 +75,13 @@ async def test_a_target_trusts_the_authority_of_its_own_file(tmp_path: Path) -> 
 def _values(thing: object) -> list[object]:
     names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     return [*vars(thing).values(), *(getattr(thing, name, None) for name in names if hasattr(thing, name))]
+
+
+async def test_what_goes_together_is_counted_by_target() -> None:
+    registry = Registry()
+    registry.configure([], ["a"])
+    meter = CoalesceMeter(registry, "a")
+    meter.call("together", 3)
+    meter.batch("ok")
+    assert registry.counter("gateway_coalesced_calls_total", "a", "together").value == 3
+    assert registry.counter("gateway_coalesced_batches_total", "a", "ok").value == 1

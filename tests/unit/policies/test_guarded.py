@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -346,3 +347,25 @@ async def test_bugs_and_refusals_leave_the_targets_scope_in_order() -> None:
         async with rig.guarded(exchange(), scripted):
             raise error
     assert scripted.left == [error]
+
+
+class Echoing(Scripted):
+    """A target whose calls others speak for."""
+
+    def begin(self, exchange: Exchange) -> None:
+        """Note the try as an echo."""
+        super().begin(exchange)
+        exchange.attempts[-1].is_echo = True
+
+
+async def test_a_call_that_was_made_for_several_counts_once() -> None:
+    """F32: who echoes another one's call neither opens a breaker nor ends a row of failures."""
+    rig = Rig()
+    fault = UpstreamError("no", upstream_status=500)
+    for outcome in (fault, fault, ok()):
+        with suppress(UpstreamError):
+            async with rig.guarded(exchange(), Echoing(outcome)):
+                pass
+    assert (rig.breaker.window.in_a_row, rig.breaker.detail["requests"]) == (0, 0)
+    await rig.ask(fault)
+    assert rig.breaker.window.in_a_row == 1
