@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.assembly.caches import Caches
 from gateway.assembly.generation import Generation
+from gateway.assembly.inner import InnerCalls, Ways
 from gateway.assembly.lasting import Lasting, Lease
 from gateway.assembly.limits import rule_set
 from gateway.assembly.overrides import Effect, effect_of
@@ -42,12 +43,14 @@ class Builder:
         events: Events,
         registry: Registry,
         caches: Caches | None = None,
+        inner: InnerCalls | None = None,
     ) -> None:
-        """Without `caches` no reply is kept."""
+        """Without `caches` no reply is kept. `inner` is told of every generation that is built."""
         self.pools = pools
         self.observer = observer
         self.shadows = Shadows(_MOST_SHADOWS)
         self.caches = caches
+        self._inner = inner
         self._clock = clock
         self._rng = rng
         self._store = store
@@ -74,6 +77,7 @@ class Builder:
             self._rng,
             self._store.leases if self._store.is_shared else None,
             self._changed,
+            self._registry,
         )
         keys: dict[str, PoolKey] = {}
         parts: dict[str, Parts] = {}
@@ -82,7 +86,7 @@ class Builder:
             if key is not None:
                 keys[name] = key
         _eject(parts, effect, overrides)
-        routes = RouteMaker(
+        routes_maker = RouteMaker(
             config,
             effect,
             parts,
@@ -96,14 +100,18 @@ class Builder:
             self._clock,
             self._rng,
             self.caches,
-        ).make()
+        )
+        routes = routes_maker.make()
+        ways = Ways(routes_maker, loaded.revision, lambda: self._release(list(keys.values()), lease))
+        if self._inner is not None:
+            self._inner.serve(ways)
         return Generation(
             revision=loaded.revision,
             routes=ModelTable(routes),
             routes_by_name=routes,
             targets={name: each.live for name, each in parts.items()},
             isolation=effect.isolation,
-            release=lambda: self._release(list(keys.values()), lease),
+            release=ways.close,
         )
 
     def _keeper(self, key: PoolKey) -> Callable[[], Callable[[], None]]:

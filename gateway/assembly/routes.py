@@ -7,7 +7,7 @@ balance - and then, for each target of the route: cache - retry - breaker - the 
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.assembly.caches import Caches
@@ -99,15 +99,36 @@ class RouteMaker:
         """What a budget's pressure leads to: a target, else a route."""
         if name not in self.parts:
             return cores[name]
-        chain = self._chain(RouteConfig(model=name, target=name), name, EjectionPanel([], 1.0))
+        chain = self._chain(RouteConfig(model=name, target=name), name, self._panel([name], 1.0))
         return Way(chain.answer, AnyTarget({name: self.parts[name].quote}))
+
+    def _panel(self, names: Iterable[str], most: float) -> EjectionPanel:
+        breakers = [self.parts[name].live.breaker for name in names]
+        return EjectionPanel([breaker for breaker in breakers if breaker is not None], most)
+
+    def inner(self, name: str) -> Handler | None:
+        """What answers the gateway's own requests to a target, else a route; None when there is neither.
+
+        With an admission, and without what is only for clients: caches, shadows, hedges, cheaper ways.
+        """
+        if name in self.parts:
+            route = RouteConfig(model=name, target=name)
+            way = self._way(name, {})
+        else:
+            named = [route for route in self.config.routes if route.model == name]
+            if not named:
+                return None
+            route = named[0].model_copy(update={"cache": None, "shadow": None, "hedge": None})
+            way = self._core(route)
+        if not self.config.limits:
+            return way.handler
+        return compose([self._admission(route, way, {})], way.handler)
 
     def _core(self, route: RouteConfig) -> Way:
         """A route without its admission."""
         weights = self._weights(route)
         used = dict.fromkeys([*weights, *(step.to for step in route.fallback), *(tier.to for tier in route.tiers)])
-        breakers = [live.breaker for name in used if (live := self.parts[name].live).breaker is not None]
-        panel = EjectionPanel([breaker for breaker in breakers if breaker is not None], route.max_ejected)
+        panel = self._panel(used, route.max_ejected)
         chains = {name: self._chain(route, name, panel) for name in used}
         handler = self._choice(route, weights, chains)
         first = [*weights, *(tier.to for tier in route.tiers)]
@@ -121,7 +142,7 @@ class RouteMaker:
             # With one target there is nowhere else to go.
             policies.append(Affinity({name: chain.handler for name, chain in chains.items()}, self.made_by))
         if route.shadow is not None and self.parts[route.shadow.target].handler is not None:
-            policies.append(self._shadow(route, panel))
+            policies.append(self._shadow(route))
         quoter = AnyTarget({name: self.parts[name].quote for name in first})
         return Way(compose(policies, handler), quoter)
 
@@ -183,10 +204,10 @@ class RouteMaker:
         longest_s = max(self.parts[name].total_s for name in chains)
         return Fallback(first, steps, longest_s, self.clock, self._on_fallback(route.model))
 
-    def _shadow(self, route: RouteConfig, panel: EjectionPanel) -> Shadow:
+    def _shadow(self, route: RouteConfig) -> Shadow:
         assert route.shadow is not None
         name = route.shadow.target
-        chain = self._chain(RouteConfig(model=route.model, target=name), name, panel)
+        chain = self._chain(RouteConfig(model=route.model, target=name), name, self._panel([name], 1.0))
         handler = chain.answer
         if self.config.limits:
             way = Way(handler, AnyTarget({name: self.parts[name].quote}))
