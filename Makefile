@@ -1,6 +1,6 @@
 # Every target sets up what it needs; nothing is installed twice. ARGS is passed on: make run ARGS="--workers 4".
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run semantic test check bench lock clean
 ARGS ?=
 
 help: ## list the targets
@@ -8,10 +8,15 @@ help: ## list the targets
 
 setup: ## .venv with the package and everything that tests and checks need
 	@scripts/setup dev
+	@.venv/bin/python -m tests.embedding_model
 
 run: ## the gateway on config/gateway.yaml (http://127.0.0.1:8080, admin on 8081)
 	@scripts/setup runtime
 	@exec .venv/bin/gateway serve $(ARGS)
+
+semantic: ## what the semantic cache needs: two libraries, and the embedding model (ARGS="--to FOLDER")
+	@scripts/setup semantic
+	@.venv/bin/gateway cache model install $(ARGS)
 
 test: ## all checks and all tests
 	@scripts/test $(ARGS)

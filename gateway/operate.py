@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TextIO
 
 from gateway.edge.remote import AdminClient, AdminError, local_actor, quoted
+from gateway.model_command import add_model_commands
 
 DEFAULT_ADMIN = "http://127.0.0.1:8081"
 
@@ -54,6 +55,7 @@ def add_commands(commands: Any, environ: Mapping[str, str]) -> None:
     budgets.add_argument("--reason")
 
     cache = commands.add_parser("cache", help="stored replies").add_subparsers(metavar="COMMAND", required=True)
+    add_model_commands(cache)
     purge = _command(cache, environ, "purge", "remove stored replies, everywhere at once", _purge)
     scope = purge.add_mutually_exclusive_group(required=True)
     scope.add_argument("--key", metavar="ID", help="those that this key's requests have filled")

@@ -132,6 +132,21 @@ def stream(
     return run
 
 
+def guard_of(questions: Sequence[Question]) -> Guard:
+    """The lexical guards, with every question read once."""
+    known = [features(question.text) for question in questions]
+    return lambda one, other: compare(known[one], known[other])
+
+
+def shuffled(
+    questions: Sequence[Question], vectors: Vectors, guard: Guard, run: Run, length: int, settings: VerifiedSettings
+) -> Run:
+    """The stream of `length` of the questions, in an order that is the seed's."""
+    order = list(range(len(questions)))
+    Random(run.seed).shuffle(order)
+    return stream(questions, vectors, guard, order[:length], run, settings)
+
+
 def _ask(
     number: int,
     questions: Sequence[Question],
@@ -243,24 +258,15 @@ def main(arguments: Sequence[str]) -> int:
     questions = read_questions(options.data)
     texts = [question.text for question in questions]
     vectors = vectors_of(texts, options.model, Path(tempfile.gettempdir()), load)
-    read = [features(question.text) for question in questions]
+    guard = guard_of(questions)
     settings = VerifiedSettings(never=frozenset()) if options.any_guard else VerifiedSettings()
     say = sys.stdout.write
     say("max_wrong  seed  questions    hits  wrong/hits  exact  judged  opened  seconds\n")
     runs = []
     for share in SHARES:
         for seed in SEEDS:
-            order = list(range(len(questions)))
-            Random(seed).shuffle(order)
             started = time.perf_counter()
-            run = stream(
-                questions,
-                vectors,
-                lambda one, other: compare(read[one], read[other]),
-                order[: options.questions],
-                Run(share, seed),
-                settings,
-            )
+            run = shuffled(questions, vectors, guard, Run(share, seed), options.questions, settings)
             runs.append(run)
             say(table_row(run, time.perf_counter() - started))
     if options.plot is not None:

@@ -21,11 +21,10 @@ from gateway.semantic.model import DEFAULT_FOLDER, ModelError, load
 THRESHOLDS = (0.85, 0.90, 0.95)
 _ROOT = Path(__file__).parents[1]
 _RECORDED = _ROOT.parent / "shared" / "data" / "semantic"
-_FILES = (
-    _ROOT / "tests" / "unit" / "semantic" / "question_pairs.txt",
-    _RECORDED / "near_duplicates.json",
-    _RECORDED / "paws_wiki_first_half.tsv",
-)
+OWN = _ROOT / "tests" / "unit" / "semantic" / "question_pairs.txt"
+NEAR_DUPLICATES = _RECORDED / "near_duplicates.json"
+PAWS = _RECORDED / "paws_wiki_first_half.tsv"
+_FILES = (OWN, NEAR_DUPLICATES, PAWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,12 @@ def judge(pairs: Sequence[Pair], encoder: Encodes) -> list[Judged]:
     ]
 
 
+def passing(judged: Sequence[Judged], threshold: float, *, same: bool) -> float:
+    """Of the pairs that are, or are not, the same: the share that is similar enough and that no guard refuses."""
+    asked = [each for each in judged if each.pair.same == same]
+    return sum(each.similarity >= threshold and each.guard is None for each in asked) / max(len(asked), 1)
+
+
 def table(judged: Sequence[Judged]) -> list[str]:
     """Lines: for each category and verdict, the shares that pass without and with the guards."""
     heads = "".join(f"{f'>= {each:.2f}':>16}" for each in THRESHOLDS)
@@ -89,9 +94,9 @@ def table(judged: Sequence[Judged]) -> list[str]:
 def _shares(judged: Sequence[Judged]) -> str:
     cells = []
     for threshold in THRESHOLDS:
-        alone = [each for each in judged if each.similarity >= threshold]
-        guarded = [each for each in alone if each.guard is None]
-        cells.append(f"{len(alone) / len(judged):>7.1%}{len(guarded) / len(judged):>9.1%}")
+        alone = sum(each.similarity >= threshold for each in judged)
+        guarded = passing(judged, threshold, same=judged[0].pair.same)
+        cells.append(f"{alone / len(judged):>7.1%}{guarded:>9.1%}")
     return "".join(cells)
 
 

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from gateway.config.fields import Duration, Pause, Size, refuse
 from gateway.config.section import Section
+from gateway.config.similarity import Embedder, Semantic
 from gateway.config.units import show_duration
 
 _MIB = 1024 * 1024
@@ -30,6 +31,9 @@ class RouteCache(Section):
         default=1.0, ge=0, le=2, allow_inf_nan=False, description="A request above it is never looked up nor kept."
     )
     max_entry: Size = Field(default=_MIB, description="Largest reply that is kept.")
+    semantic: Semantic | None = Field(
+        default=None, description="Whether they are given for the same question in other words; omitted: never."
+    )
     wait: Annotated[Pause, AfterValidator(_bounded)] = Field(
         default=60.0, description="Longest wait for an equal request that asks the model already; `0s`: none."
     )
@@ -43,4 +47,16 @@ class Cache(Section):
     )
     persist: bool = Field(
         default=False, description="Whether they survive a restart, in `server.state_dir`; a Redis does that itself."
+    )
+    embedder: Embedder = Field(
+        default="minilm",
+        description="What tells similar questions, for `semantic`: `minilm` on this machine, or `target:NAME`.",
+    )
+    model_dir: str = Field(
+        default="~/.cache/llm-gateway/minilm",
+        min_length=1,
+        description="Where `gateway cache model install` has put `minilm`.",
+    )
+    embed_timeout: Duration | None = Field(
+        default=None, description="Longest wait for an embedding; omitted: `25ms`, or `250ms` for a target."
     )

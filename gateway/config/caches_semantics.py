@@ -6,6 +6,7 @@ from gateway.config.document import Path, Value
 from gateway.config.faults import did_you_mean
 from gateway.config.merge import Merged
 from gateway.config.schema import Cache, RouteCache
+from gateway.config.similarity_semantics import check_embedder, check_semantic
 from gateway.config.units import UnitError, parse_size, show_size
 
 
@@ -24,6 +25,8 @@ def check_caches(merged: Merged) -> None:
         uses = True
         _check_share(merged, (*path, "cache", "share"), cache.get("share"), tags)
         _check_room(merged, path, cache, room)
+        check_semantic(merged, (*path, "cache", "semantic"), cache.get("semantic"))
+    check_embedder(merged)
     if room and not uses:
         merged.doubt(("cache",), "no route has a cache: this room stays empty", "add cache: {exact: 1h} to a route")
 

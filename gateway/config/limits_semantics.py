@@ -111,7 +111,9 @@ def _known(merged: Merged) -> Mapping[str, _Known]:
     keys = merged.values.get("keys", "open")
     ids = [str(key["id"]) for _, key in merged.items("keys") if "id" in key]
     return {
-        "key": _Known([*(["open"] if keys == "open" else ids), "shadow"], "no key has the id", matches),
+        "key": _Known(
+            [*(["open"] if keys == "open" else ids), "shadow", "judge", "embedder"], "no key has the id", matches
+        ),
         "route": _Known(models, "there is no route", matches),
         "target": _Known(list(merged.section("targets")), "there is no target", matches),
         "model": _Known(models, "no route is asked for the model", may_meet),

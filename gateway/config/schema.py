@@ -27,15 +27,18 @@ from gateway.config.fields import (
 from gateway.config.limits import Limit, Match, OnStoreFailure, Pressure, Priority, Store, StoreSetting, Webhook
 from gateway.config.routes import Fallback, Hedge, Retry, Route, Shadow, Tier, TierConditions
 from gateway.config.section import Section
-from gateway.config.targets import Breaker, Price, Provider, Queue, Target, Timeouts
+from gateway.config.similarity import Judge, Semantic
+from gateway.config.targets import Breaker, Coalesce, Price, Provider, Queue, Target, Timeouts
 
 __all__ = [
     "API_VERSION",
     "Breaker",
     "Cache",
+    "Coalesce",
     "Config",
     "Fallback",
     "Hedge",
+    "Judge",
     "Key",
     "Limit",
     "Match",
@@ -50,6 +53,7 @@ __all__ = [
     "Route",
     "RouteCache",
     "Section",
+    "Semantic",
     "Server",
     "Shadow",
     "Store",

@@ -17,6 +17,14 @@ from gateway.config.upstreams import check_targets
 
 _DEFAULT_ADDRESSES = {"listen": Address("127.0.0.1", 8080), "admin": Address("127.0.0.1", 8081)}
 
+RESERVED = {
+    "open": "of callers without a key",
+    "shadow": "under which shadows count",
+    "judge": "under which judges of the cache count",
+    "embedder": "under which embeddings for the cache count",
+}
+"""Consumers that are no key."""
+
 
 def check(merged: Merged, price_known: PriceKnown | None = None) -> None:
     """Write into `merged` every error and warning that takes more than one setting to see.
@@ -77,10 +85,8 @@ def _check_keys(merged: Merged) -> None:
     for index in range(len(keys)):
         key = merged.section("keys", index)
         name, digest = key.get("id"), key.get("hash")
-        if name == "shadow":
-            merged.fault(("keys", index, "id"), "`shadow` is the name under which shadows count", "choose another id")
-        if name == "open":
-            merged.fault(("keys", index, "id"), "`open` is the name of callers without a key", "choose another id")
+        if isinstance(name, str) and name in RESERVED:
+            merged.fault(("keys", index, "id"), f"`{name}` is the name {RESERVED[name]}", "choose another id")
         if isinstance(name, str):
             merged.once(ids, name, ("keys", index, "id"), f"key `{name}` is given twice")
         if isinstance(digest, str):

@@ -18,7 +18,6 @@ from gateway.core.errors import (
     GatewayError,
     InternalError,
     InvalidRequest,
-    MethodNotAllowed,
     NotFound,
     Overloaded,
     UnsupportedMediaType,
@@ -27,13 +26,16 @@ from gateway.core.exchange import Exchange, Reply, Request, RequestHead
 from gateway.edge import inbound
 from gateway.edge.body import body_pieces, declared_length, read_body, too_large
 from gateway.edge.endpoints import Endpoint, find
+from gateway.edge.feedback import MAX_BYTES as MAX_FEEDBACK_BYTES
+from gateway.edge.feedback import PATH as FEEDBACK_PATH
+from gateway.edge.feedback import feedback
 from gateway.edge.inbound import Found
+from gateway.edge.local import local_reply
 from gateway.edge.protocol import EdgeProtocol
 from gateway.edge.respond import Responder
 from gateway.edge.running import Running
 from gateway.edge.serving import Serving
 from gateway.telemetry.observe import Observation
-from gateway.wire.models import model_body, models_body
 from gateway.wire.strict_json import parse_head
 
 logger = logging.getLogger(__name__)
@@ -166,8 +168,7 @@ class DataPlane:
         generation.hosts.require(found[b"host"])
         exchange.consumer = generation.keyring.identify(found)
         if not isinstance(endpoint, Endpoint):
-            reply = self._local(generation, exchange, endpoint)
-            await responder.reply(reply)
+            await responder.reply(await self._own(generation, exchange, found, endpoint, connection))
             return
         inbound.read_optional(exchange, found)
         exchange.tags = inbound.read_tags(found, exchange.consumer.tags)
@@ -200,6 +201,25 @@ class DataPlane:
                 responder.whole(reply, reply.body)
             else:
                 await responder.reply(reply)
+
+    async def _own(
+        self,
+        generation: Serving,
+        exchange: Exchange,
+        found: Found,
+        allowed: frozenset[str] | None,
+        connection: EdgeProtocol,
+    ) -> Reply:
+        """What the gateway answers itself."""
+        request = exchange.request
+        if request.path != FEEDBACK_PATH or request.method != "POST":
+            return local_reply(generation, exchange, allowed)
+        if generation.isolation:
+            _require_not_isolated(generation, exchange)
+        if not inbound.is_json(found.get(b"content-type")):
+            raise UnsupportedMediaType("This endpoint takes Content-Type: application/json only.")
+        body = await _read_rest(connection, MAX_FEEDBACK_BYTES, None)
+        return await feedback(exchange, body, self._running.caches)
 
     async def _receive(
         self,
@@ -263,31 +283,6 @@ class DataPlane:
         if not exchange.consumer.may_pin:
             raise Forbidden("This key may not choose a target (x-gateway-target).", code="pin_not_allowed")
         exchange.pinned_target = pinned.decode("latin-1")
-
-    def _local(self, generation: Serving, exchange: Exchange, allowed: frozenset[str] | None) -> Reply:
-        """What the gateway answers itself: the list of models. Raises NotFound or MethodNotAllowed for the rest."""
-        request = exchange.request
-        path = request.path
-        assert exchange.consumer is not None
-        if path == "/v1/models" or path.startswith("/v1/models/"):
-            if request.method != "GET":
-                raise MethodNotAllowed(f"{path} takes GET.", "GET")
-            return self._models(generation, exchange, path[len("/v1/models/") :])
-        if allowed:
-            methods = ", ".join(sorted(allowed))
-            raise MethodNotAllowed(f"This path takes {methods}, not {request.method}.", methods)
-        raise NotFound(f"No such path: {path[:200]!r}.", code="not_found")
-
-    def _models(self, generation: Serving, exchange: Exchange, name: str) -> Reply:
-        consumer, dialect = exchange.consumer, exchange.request.dialect
-        assert consumer is not None
-        headers = [(b"content-type", b"application/json")]
-        if not name:
-            names = [model for model in generation.listed_models if generation.allows(consumer, model)]
-            return Reply(200, headers, body=models_body(dialect, names, generation.created_s))
-        if not generation.allows(consumer, name) or generation.routes.find(name) is None:
-            raise NotFound(f"The model {name!r} does not exist.", param="model")
-        return Reply(200, headers, body=model_body(dialect, name, generation.created_s))
 
 
 def _require_not_isolated(generation: Serving, exchange: Exchange) -> None:

@@ -11,6 +11,7 @@ from gateway.assembly.alerts import budget_alert
 from gateway.assembly.build import Builder
 from gateway.assembly.caches import Caches, open_blobs
 from gateway.assembly.hooks import Caller, open_webhooks, wanted
+from gateway.assembly.inner import InnerCalls
 from gateway.assembly.pools import SharedPools
 from gateway.assembly.stores import declare, open_store
 from gateway.assembly.targets import pool_maker
@@ -107,9 +108,13 @@ class ServingProcess:
         self.events = Events(requests_sink, clock, self.webhooks.notify)
         self.store = open_store(loaded.config, clock, state_file, budget_alert(self.events, self.registry))
         cached = state_file and state_file.with_name(f"{state_file.stem}-cache.sqlite")
-        self.caches = Caches(open_blobs(loaded.config, clock, rng, cached), self.registry, clock, rng)
+        questions = state_file and state_file.with_name(f"{state_file.stem}-questions.sqlite")
+        blobs = open_blobs(loaded.config, clock, rng, cached)
+        self.caches = Caches(blobs, self.registry, clock, rng, self.store.journal.record, questions)
         pools = SharedPools(pool_maker())
-        builder = Builder(pools, observer, clock, rng, self.store, self.events, self.registry, self.caches)
+        self.inner = InnerCalls(observer, self._tracer, clock, rng)
+        self.caches.inner = self.inner.inner
+        builder = Builder(pools, observer, clock, rng, self.store, self.events, self.registry, self.caches, self.inner)
         self.running = Running(builder, self.registry, self._tracer, mock, clock)
         self.running.on_applied(self._follow)
         self.registry.gauge("gateway_build_info", version).value = 1.0
@@ -191,6 +196,7 @@ class ServingProcess:
         for task in self._watching:
             task.cancel()
         await self.running.shadows.cancel()
+        await self.inner.cancel()
         await self.running.pools.aclose()
         await self.store.aclose()
         await self.caches.aclose()

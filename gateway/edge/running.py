@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.assembly.build import Builder, needs_mock
+from gateway.assembly.caches import Caches
 from gateway.assembly.generation import Generations
 from gateway.assembly.pools import SharedPools
 from gateway.config.load import Loaded
@@ -116,6 +117,11 @@ class Running:
             stats = live.upstream.stats()
             for state, count in (("in_use", stats.in_use), ("idle", stats.idle), ("waiting", stats.waiting)):
                 registry.gauge("gateway_upstream_connections", name, state).value = float(count)
+
+    @property
+    def caches(self) -> Caches | None:
+        """The stored replies of all routes."""
+        return self._builder.caches
 
     async def purge(self, scope: str) -> Receipt:
         """Remove stored replies (`Purging.purge`)."""

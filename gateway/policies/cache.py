@@ -1,10 +1,12 @@
-"""The exact cache: the same question again gets the reply that is there, and ten at once make one call.
+"""The cache: the same question again gets the reply that is there, and ten at once make one call.
 
 Stands below the checks (limits, budgets, classification), all of which a hit passes, and directly
 around the way to one target, which its key names. Above the yield: rules, key, look-up; a hit is
 answered without that way, pays nothing, and is a hit for telemetry. At it: a stream is put together
 while it passes, for the store keeps whole replies and tells them either way. Below it: what is complete
 and may be kept is kept, and whoever waited for it is let go.
+
+Where the exact look-up finds nothing, one by similarity may follow (`similar`).
 
 A store that is away is a miss, or rather no cache at all (`bypass`); equal requests of one process still
 make one call.
@@ -20,10 +22,11 @@ from gateway.core.exchange import Exchange, Reply
 from gateway.core.pipeline import Handler, spawn
 from gateway.policies.cache_checks import Answered
 from gateway.policies.cache_control import CacheControl, read_cache_control
-from gateway.policies.cache_key import Keys
+from gateway.policies.cache_key import Keys, Members, share_of
 from gateway.policies.cache_look import JITTER, CacheSettings, Look, Shelf
 from gateway.policies.cache_reply import Collector, stored_reply
 from gateway.policies.cache_rules import Rule, refuse_reply, refuse_request
+from gateway.policies.similar import Question, Similar
 from gateway.policies.single_flight import Flight
 from gateway.store.blobs import Entry, entry_scope, key_scope, prompt_scope, route_scope, tag_scope
 
@@ -55,8 +58,12 @@ class Meter(Protocol):
 class Cache:
     """See the module. Raises CacheMiss where the client wants nothing but a stored reply."""
 
-    def __init__(self, settings: CacheSettings, place: Place, shelf: Shelf, meter: Meter) -> None:
+    def __init__(
+        self, settings: CacheSettings, place: Place, shelf: Shelf, meter: Meter, similar: Similar | None = None
+    ) -> None:
+        """Without `similar`, only what is asked in the very same words is the same."""
         self.settings = settings
+        self.similar = similar
         self.place = place
         self.shelf = shelf
         self.meter = meter
@@ -72,7 +79,7 @@ class Cache:
         found = refuse_request(request, self.settings.terms)
         if isinstance(found, Rule):
             return self._pass_by(exchange, call_next, control, f"{found.name}: {found.reason}")
-        return _Scope(self, exchange, call_next, self._keys.exact(exchange, found), control)
+        return _Scope(self, exchange, call_next, self._keys.exact(exchange, found), control, found)
 
     def _pass_by(
         self, exchange: Exchange, call_next: Handler, control: CacheControl, reason: str
@@ -91,9 +98,20 @@ def nothing_stored() -> CacheMiss:
 
 
 class _Scope:
-    __slots__ = ("_cache", "_call_next", "_collector", "_control", "_exchange", "_inner", "_key", "_look", "_reply")
+    __slots__ = (
+        *("_cache", "_call_next", "_collector", "_control", "_exchange"),
+        *("_inner", "_key", "_look", "_members", "_question", "_reply"),
+    )
 
-    def __init__(self, cache: Cache, exchange: Exchange, call_next: Handler, key: bytes, control: CacheControl) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        exchange: Exchange,
+        call_next: Handler,
+        key: bytes,
+        control: CacheControl,
+        members: Members,
+    ) -> None:
         self._cache = cache
         self._exchange = exchange
         self._call_next = call_next
@@ -104,6 +122,8 @@ class _Scope:
         self._inner: AbstractAsyncContextManager[Reply] | None = None
         self._reply: Reply | None = None
         self._collector: Collector | None = None
+        self._members = members
+        self._question: Question | None = None
 
     async def __aenter__(self) -> Reply:
         try:
@@ -115,6 +135,8 @@ class _Scope:
         except BaseException:
             self._look.abandon()
             raise
+        if self._question is not None:
+            reply.headers = [*reply.headers, self._question.header]
         if reply.status == 200 and reply.body is None and reply.is_event_stream:
             request = self._exchange.request
             self._collector = self._cache.shelf.forms.collector(request.dialect, request.operation)
@@ -148,14 +170,25 @@ class _Scope:
         if found is not None:
             reply = stored_reply(exchange, found, shelf.forms, shelf.clock.wall())
             if reply is not None:
+                reply.headers.append((b"x-gateway-cache-entry", self._key.hex().encode()))
                 exchange.decide(
                     "cache",
                     f"hit, entry {self._key.hex()}, {found.age_s(shelf.clock.wall()):.0f} s old, "
                     f"filled by request {found.request_id} of key {found.filled_by}",
                 )
                 cache.meter.count("hit")
-                cache.meter.saved((found.input_tokens or 0) + (found.output_tokens or 0), found.cost_nusd or 0)
+                self._saved(found)
                 return reply
+        elif cache.similar is not None and self._control.looks_up and self._look.epochs is not None:
+            self._question = await cache.similar.look(exchange, self._members, self._look.scopes, self._control)
+            reply = self._question.reply(exchange)
+            if reply is not None:
+                assert self._question.entry is not None
+                self._saved(self._question.entry)
+                # Those who wait for the same words find the same neighbour, each for itself.
+                self._look.abandon(is_failure=False)
+                return reply
+            exchange.decide("cache", f"nothing similar is given: {self._question.decision.reason}")
         if self._control.only_if_cached:
             exchange.cache = "miss"
             cache.meter.count("miss")
@@ -167,6 +200,9 @@ class _Scope:
             exchange.decide("cache", "bypass, the client's cache-control wants a fresh reply")
         cache.meter.count(exchange.cache)
         return None
+
+    def _saved(self, entry: Entry) -> None:
+        self._cache.meter.saved((entry.input_tokens or 0) + (entry.output_tokens or 0), entry.cost_nusd or 0)
 
     async def _keep(self) -> None:
         """Store the reply, or say why not; let go of whoever waits."""
@@ -188,9 +224,20 @@ class _Scope:
                 flight.land(entry)
         elif blobs.is_shared:
             # The client's next request must not wait for the store.
-            spawn(_publish(cache, self._key, entry, flight), "cache-put")
+            spawn(self._publish(entry, flight), "cache-put")
         else:
-            await _publish(cache, self._key, entry, flight)
+            await self._publish(entry, flight)
+
+    async def _publish(self, entry: Entry, flight: Flight | None) -> None:
+        """Store, and only then end the flight: who comes between would find neither."""
+        try:
+            if await self._cache.shelf.blobs.put(self._key, entry):
+                self._cache.meter.count("stored")
+                if self._question is not None:
+                    self._question.stored(self._exchange, self._key, entry)
+        finally:
+            if flight is not None:
+                flight.land(entry)
 
     def _answered(self) -> Answered:
         exchange, reply, terms = self._exchange, self._reply, self._cache.settings.terms
@@ -218,7 +265,7 @@ class _Scope:
             body=body,
             content_type=b"application/json",
             stored_s=shelf.clock.wall(),
-            ttl_s=cache.settings.ttl_s * shelf.rng.uniform(1 - JITTER, 1 + JITTER),
+            ttl_s=cache.settings.keep_s * shelf.rng.uniform(1 - JITTER, 1 + JITTER),
             target=cache.place.target,
             model_served=exchange.model_served,
             response_id=exchange.response_id,
@@ -231,17 +278,8 @@ class _Scope:
             request_id=exchange.request_id,
             scopes=self._look.scopes,
             epochs=self._look.epochs or (),
+            share=share_of(exchange.consumer, cache.settings.share),
         )
-
-
-async def _publish(cache: Cache, key: bytes, entry: Entry, flight: Flight | None) -> None:
-    """Store, and only then end the flight: who comes between would find neither."""
-    try:
-        if await cache.shelf.blobs.put(key, entry):
-            cache.meter.count("stored")
-    finally:
-        if flight is not None:
-            flight.land(entry)
 
 
 def _scopes(exchange: Exchange, key: bytes, route: str) -> tuple[str, ...]:

@@ -32,6 +32,13 @@ class CacheSettings:
     terms: Terms = field(default_factory=Terms)
     wait_s: float = 60.0
     """Longest wait for the equal request that asks the model already."""
+    similar_ttl_s: float = 0.0
+    """How long a reply may be given for a question in other words; 0 where it never is."""
+
+    @property
+    def keep_s(self) -> float:
+        """How long a reply is of use."""
+        return max(self.ttl_s, self.similar_ttl_s)
 
 
 @dataclass(frozen=True, slots=True)

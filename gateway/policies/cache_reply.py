@@ -30,6 +30,10 @@ class Forms(Protocol):
         """What decides whether a whole reply may be stored."""
         ...
 
+    def text(self, dialect: Dialect, operation: Operation, body: bytes) -> str | None:
+        """What a whole reply says; None when it has no text, or something besides."""
+        ...
+
     def stream(
         self, dialect: Dialect, operation: Operation, body: bytes, *, include_usage: bool
     ) -> tuple[bytes, ErrorEvent] | None:

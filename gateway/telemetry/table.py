@@ -20,6 +20,9 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0)
 """1 is no difference, and fine around it."""
 
+SIMILARITY_BUCKETS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.74, 0.78, 0.82, 0.86, 0.9, 0.94, 0.98, 1.0)
+"""Cosines: above 0.74 something may be given, in steps as wide as those by which it is learned."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -152,12 +155,69 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "gateway_cache_requests_total",
         "counter",
-        "hit, miss or bypass for each request of a route with a cache; stored or rejected for what came on a miss.",
+        "hit, semantic, miss or bypass for each request of a route with a cache; besides, of a miss: stored, rejected, "
+        "would_hit (shadow), audit (a semantic hit that was checked instead of given).",
         ("route", "result"),
     ),
     Metric("gateway_cache_saved_usd_total", "counter", "What hits had cost when they were bought.", ("route",)),
     Metric("gateway_cache_saved_tokens_total", "counter", "Tokens, in and out, that hits had taken.", ("route",)),
     Metric("gateway_cache_bytes", "gauge", "Stored replies in the gateway's memory; with Redis, those on their way."),
+    Metric(
+        "gateway_cache_similarity",
+        "histogram",
+        "Similarity of the nearest question, of each look-up that found one.",
+        ("route",),
+        SIMILARITY_BUCKETS,
+    ),
+    Metric(
+        "gateway_cache_guard_rejections_total",
+        "counter",
+        "Nearest questions that a guard kept from being the same.",
+        ("route", "guard"),
+    ),
+    Metric(
+        "gateway_cache_comparisons_total",
+        "counter",
+        "Pairs of answers that were compared, by what came of it and which step of the judge said so.",
+        ("route", "verdict", "step"),
+    ),
+    Metric(
+        "gateway_cache_wrong_share",
+        "gauge",
+        "Wrong share of semantic hits, by audits: estimate, and lower and upper end of its 95 % interval.",
+        ("route", "bound"),
+        merge="max",
+    ),
+    Metric("gateway_cache_audited_hits", "gauge", "Audits behind gateway_cache_wrong_share.", ("route",), merge="max"),
+    Metric(
+        "gateway_cache_scopes",
+        "gauge",
+        "Scopes of questions: open ones may give replies.",
+        ("route", "state"),
+        merge="max",
+    ),
+    Metric("gateway_cache_index_bytes", "gauge", "Vectors of questions in the gateway's memory."),
+    Metric("gateway_cache_index_rows", "gauge", "Questions in the gateway's memory."),
+    Metric("gateway_cache_embeddings_total", "counter", "Embeddings asked of this machine's model.", ("result",)),
+    Metric(
+        "gateway_cache_embedder_up", "gauge", "1 when look-ups by similarity work, 0 when they cannot.", merge="min"
+    ),
+    Metric(
+        "gateway_cache_log_lag_seconds", "gauge", "How far this process is behind the fleet's questions.", merge="max"
+    ),
+    Metric("gateway_cache_log_dropped_total", "counter", "Questions not remembered: the store is away, or too slow."),
+    Metric(
+        "gateway_coalesced_calls_total",
+        "counter",
+        "Requests for embeddings at a target with coalesce: together, alone, or again (their batch was refused).",
+        ("target", "way"),
+    ),
+    Metric(
+        "gateway_coalesced_batches_total",
+        "counter",
+        "Calls upstream that were made for several requests: ok, refused, error, cancelled (everybody had left).",
+        ("target", "result"),
+    ),
     Metric("gateway_breaker_state", "gauge", "0 closed, 1 half-open, 2 open.", ("target",), merge="max"),
     Metric("gateway_config_info", "info", "The configuration in use.", ("revision", "environment"), merge="max"),
     Metric(

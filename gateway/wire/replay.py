@@ -17,6 +17,7 @@ from gateway.wire.replay_anthropic import AnthropicCollector, anthropic_stream, 
 from gateway.wire.replay_chat import ChatCollector, chat_stream, chat_traits
 from gateway.wire.replay_parts import Unfit, array, decode, obj
 from gateway.wire.replay_responses import ResponsesCollector, responses_stream, responses_traits
+from gateway.wire.replay_text import said
 from gateway.wire.stream_reader import reader_for
 
 
@@ -63,6 +64,10 @@ class Replay:
             return frozenset(chat_traits(whole, is_chat=operation == "chat"))
         except (Unfit, msgspec.DecodeError, RecursionError):
             return frozenset({"unknown"})
+
+    def text(self, dialect: Dialect, operation: Operation, body: bytes) -> str | None:
+        """What a whole reply says; None when it has no text, or something besides."""
+        return said(dialect, operation, body)
 
     def stream(
         self, dialect: Dialect, operation: Operation, body: bytes, *, include_usage: bool

@@ -13,11 +13,20 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "store": ("core",),
     "telemetry": ("core",),
     "config": ("core",),
-    "policies": ("core", "store.base", "store.blobs", "telemetry"),
+    # Without its embedder and its index, which need libraries that not everybody has.
+    "semantic": ("core",),
+    "policies": (
+        "core",
+        "store.base",
+        "store.blobs",
+        "telemetry",
+        "semantic.judge",
+        "semantic.log",
+        "semantic.verified",
+    ),
     "routing": ("core",),
     "transport": ("core",),
     "providers": ("core", "wire", "transport"),
-    "semantic": ("core",),
     "rollout": ("core", "store.base"),
     "mock": ("core", "wire"),
     # `mock.bodies`: how the built-in mock counts tokens is known, so what it may cost is held exactly.
@@ -33,7 +42,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("core", "wire", "store.base", "store.blobs", "telemetry", "config", "policies.overload", "routing"),
         "assembly",
     ),
-    "operate": ("edge",),
+    # By name alone, once it is asked for: `semantic.model` needs libraries that not everybody has.
+    "model_command": ("semantic.model",),
+    "operate": ("edge", "model_command"),
     "cli": ("assembly", "config", "edge", "mock", "operate", "telemetry"),
     "__main__": ("cli",),
 }

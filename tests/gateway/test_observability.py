@@ -90,6 +90,7 @@ UNLESS_CONFIGURED = (
     "gateway_breaker_",
     "gateway_budget_",
     "gateway_cache_",
+    "gateway_coalesced_",
     "gateway_cost_",
     "gateway_fallbacks_",
     "gateway_hedges_",

@@ -1,6 +1,8 @@
 """The caches of all routes, and the store that they share."""
 
+import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from gateway.assembly.generation import Generation
 from gateway.assembly.pools import PoolKey, SharedPools
 from gateway.core.errors import StoreUnavailable
 from gateway.core.exchange import Consumer, Exchange, RequestHead
+from gateway.semantic.judge import Case
+from gateway.store.base import AuditEntry
 from gateway.store.blobs import Receipt
 from gateway.store.memory_blobs import MemoryBlobs
 from gateway.store.redis_blobs import RedisBlobs
@@ -33,6 +37,9 @@ routes:
 CACHED = TARGETS + "  - {model: demo, target: a, cache: {exact: 1h}}\n"
 PLAIN = TARGETS + "  - {model: demo, target: a}\n"
 GONE = {"REDIS_URL": "redis://user:secret@127.0.0.1:1/0"}
+SIMILAR = TARGETS + "  - {model: demo, target: a, cache: {exact: 1h, semantic: {mode: static, ttl: 2h}}}\n"
+BY_TARGET = "cache: {embedder: 'target:b'}\n"
+ASKED, ALIKE = "How do I reset my password?", "how can I reset my password?"
 REDIS = "store: {redis: env:REDIS_URL}\n"
 ANSWER = (
     b'{"id":"c-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":'
@@ -55,11 +62,15 @@ class Works:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
+        self.audited: list[AuditEntry] = []
+        self.inner: list[tuple[str, str]] = []
+        self.asked: list[str] = []
         self.upstreams: dict[str, FakeUpstream] = {}
         sightings = Sightings(self.clock, routes=["demo", "other"], targets=["a", "b"])
         self.registry = sightings.registry
         rng = random.Random(7)
-        self.caches = Caches(MemoryBlobs(1 << 20, self.clock), self.registry, self.clock, rng)
+        self.caches = Caches(MemoryBlobs(1 << 20, self.clock), self.registry, self.clock, rng, self.audit)
+        self.caches.inner = self._inner
         self.builder = Builder(
             SharedPools(self._make),
             sightings.observer,
@@ -74,6 +85,24 @@ class Works:
     def _make(self, key: PoolKey) -> Upstream:
         return self.upstreams.setdefault(key.target, Provider())
 
+    async def audit(self, entry: AuditEntry) -> None:
+        """Write down what was done."""
+        self.audited.append(entry)
+
+    def _inner(self, name: str, consumer: str) -> "Works":
+        self.inner.append((name, consumer))
+        return self
+
+    async def chat(self, prompt: str, *, max_tokens: int = 16, why: str) -> str:
+        """A judge's word."""
+        self.asked.append(why)
+        return "equal"
+
+    async def embed(self, texts: Sequence[str], *, why: str) -> list[list[float]]:
+        """The same vector for everything."""
+        self.asked.append(why)
+        return [[3.0, 4.0] for _ in texts]
+
     def build(self, text: str) -> Generation:
         """The generation of this configuration."""
         return self.builder.build(loaded(text), "http://127.0.0.1:9", {})
@@ -84,9 +113,13 @@ class Works:
         return {name: len(each.requests) for name, each in self.upstreams.items() if each.requests}
 
 
-async def ask(generation: Generation, route: str = "demo", **changes: Any) -> Exchange:
+async def unaudited(entry: AuditEntry) -> None:
+    """Write nothing down."""
+
+
+async def ask(generation: Generation, route: str = "demo", text: str = "hi", **changes: Any) -> Exchange:
     """One chat request to a route."""
-    body = b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}'
+    body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": text}]}).encode()
     asking = exchange(request(body=body, head=RequestHead(model="demo"), headers=[]), route=route, **changes)
     async with generation.routes_by_name[route].handler(asking) as reply:
         assert reply.status == 200
@@ -223,7 +256,7 @@ async def test_a_file_is_opened_by_the_first_configuration_with_a_cache(tmp_path
     path = tmp_path / "cache.sqlite"
     config = loaded(CACHED + "cache: {persist: true}\n").config
     clock = FakeClock()
-    caches = Caches(open_blobs(config, clock, random.Random(7), path), Registry(), clock, random.Random(7))
+    caches = Caches(open_blobs(config, clock, random.Random(7), path), Registry(), clock, random.Random(7), unaudited)
     await caches.prepare(loaded(PLAIN).config)
     assert not path.exists()
     await caches.prepare(config)
@@ -236,7 +269,7 @@ async def test_a_purge_opens_the_file_first(tmp_path: Path) -> None:
     """Else what was to be removed would come back with the first configuration that has a cache."""
     path = tmp_path / "cache.sqlite"
     clock = FakeClock()
-    caches = Caches(SqliteBlobs(path, 1 << 20, clock), Registry(), clock, random.Random(7))
+    caches = Caches(SqliteBlobs(path, 1 << 20, clock), Registry(), clock, random.Random(7), unaudited)
     assert (await caches.purge("key:a")).matched == 0
     assert path.exists()
     await caches.aclose()
@@ -246,7 +279,7 @@ async def test_a_redis_that_is_away_holds_up_no_start_and_purges_nothing() -> No
     """F67."""
     config = loaded(CACHED + REDIS, GONE).config
     clock = FakeClock()
-    caches = Caches(open_blobs(config, clock, random.Random(7), None), Registry(), clock, random.Random(7))
+    caches = Caches(open_blobs(config, clock, random.Random(7), None), Registry(), clock, random.Random(7), unaudited)
     await caches.prepare(config)
     with pytest.raises(StoreUnavailable) as refused:
         await caches.purge("key:a")
@@ -257,5 +290,117 @@ async def test_a_redis_that_is_away_holds_up_no_start_and_purges_nothing() -> No
 async def test_what_was_never_opened_is_closed_all_the_same() -> None:
     clock = FakeClock()
     registry = Registry()
-    await Caches(MemoryBlobs(1 << 20, clock), registry, clock, random.Random(7)).aclose()
+    await Caches(MemoryBlobs(1 << 20, clock), registry, clock, random.Random(7), unaudited).aclose()
     assert _counted(registry, "gateway_cache_bytes") == {(): 0.0}
+
+
+async def test_a_question_in_other_words_is_answered_where_that_is_configured() -> None:
+    works = Works()
+    text = SIMILAR + BY_TARGET
+    await works.caches.prepare(loaded(text).config)
+    await works.caches.prepare(loaded(text).config)
+    first, second = works.build(text), works.build(text + "# changed\n")
+    found = [await ask(first, text=ASKED), await ask(first, text=ALIKE), await ask(second, text=ALIKE)]
+    assert [each.cache for each in found] == ["miss", "semantic", "semantic"]
+    assert works.calls == {"a": 1}
+    assert set(works.inner) == {("b", "embedder")}
+    assert set(works.asked) == {"cache"}
+    assert _counted(works.registry, "gateway_cache_embedder_up") == {(): 1.0}
+    assert _counted(works.registry, "gateway_cache_index_rows") == {(): 1.0}
+    await works.caches.aclose()
+
+
+async def test_what_has_a_longer_time_for_other_words_is_kept_for_so_long() -> None:
+    works = Works()
+    text = SIMILAR + BY_TARGET
+    await works.caches.prepare(loaded(text).config)
+    [route] = loaded(text).config.routes
+    assert route.cache is not None
+    cache = works.caches.make("demo", route.cache, "a", "r1")
+    assert (cache.settings.ttl_s, cache.settings.similar_ttl_s, cache.settings.keep_s) == (3600.0, 7200.0, 7200.0)
+    usual = loaded(text.replace(", ttl: 2h", "")).config.routes[0].cache
+    assert usual is not None
+    assert works.caches.make("demo", usual, "a", "r1").settings.similar_ttl_s == 3600.0
+    await works.caches.aclose()
+
+
+@pytest.mark.parametrize("semantic", ["{mode: off}", "{ttl: 1h}"])
+async def test_what_is_off_opens_no_embedder(semantic: str) -> None:
+    works = Works()
+    text = SIMILAR.replace("{mode: static, ttl: 2h}", semantic) + BY_TARGET
+    await works.caches.prepare(loaded(text).config)
+    assert (await ask(works.build(text), text=ASKED)).cache == "miss"
+    assert (await ask(works.build(text), text=ALIKE)).cache == "miss"
+    assert works.inner == []
+
+
+async def test_without_an_embedder_replies_are_given_to_equal_requests_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    works = Works()
+    text = SIMILAR + f"cache: {{model_dir: '{tmp_path}'}}\n"
+    await works.caches.prepare(loaded(text).config)
+    assert "no look-ups by similarity: " in caplog.text
+    assert "gateway cache model install" in caplog.text
+    assert _counted(works.registry, "gateway_cache_embedder_up") == {(): 0.0}
+    generation = works.build(text)
+    assert [(await ask(generation, text=each)).cache for each in (ASKED, ASKED, ALIKE)] == ["miss", "hit", "miss"]
+    await works.caches.purge("route:demo")
+    await works.caches.aclose()
+
+
+async def test_a_judge_is_asked_through_the_gateway() -> None:
+    works = Works()
+    text = SIMILAR.replace("mode: static, ttl: 2h", "max_wrong: 1%, judge: {model: demo}") + BY_TARGET
+    await works.caches.prepare(loaded(text).config)
+    [route] = loaded(text).config.routes
+    assert route.cache is not None
+    cache = works.caches.make("demo", route.cache, "a", "r1")
+    assert cache.similar is not None
+    assert cache.similar.judge is not None
+    case = Case("Who are you?", "long " * 50, "Who are you, then?", "other " * 50)
+    assert (await cache.similar.judge.judge(case)).step == "model"
+    assert works.inner == [("demo", "judge")]
+    await works.caches.aclose()
+
+
+async def test_a_purge_forgets_the_questions_too() -> None:
+    works = Works()
+    text = SIMILAR + BY_TARGET
+    await works.caches.prepare(loaded(text).config)
+    generation = works.build(text)
+    await ask(generation, text=ASKED)
+    await works.caches.purge("route:demo")
+    assert _counted(works.registry, "gateway_cache_index_rows") == {(): 0.0}
+    assert (await ask(generation, text=ALIKE)).cache == "miss"
+    await works.caches.aclose()
+
+
+@pytest.mark.parametrize("text", [CACHED, SIMILAR + BY_TARGET])
+async def test_a_complaint_removes_a_reply_and_is_written_down(text: str) -> None:
+    works = Works()
+    await works.caches.prepare(loaded(text).config)
+    generation = works.build(text)
+    filled = await ask(generation, text=ASKED)
+    assert isinstance(works.caches._blobs, MemoryBlobs)
+    [key] = works.caches._blobs._entries
+    assert filled.consumer is not None
+    assert not await works.caches.complain(key.hex(), Consumer("somebody-else"), "req-8")
+    assert not await works.caches.complain("0" * 64, filled.consumer, "req-8")
+    assert works.audited == []
+    assert await works.caches.complain(f"{key.hex()}-0-9700", filled.consumer, "req-9")
+    [audited] = works.audited
+    assert (audited.actor, audited.action, audited.subject) == (
+        f"key:{filled.consumer.id}",
+        "feedback",
+        f"cache/entry:{key.hex()}",
+    )
+    assert (await ask(generation, text=ASKED)).cache == "miss"
+    assert not await works.caches.complain("0" * 64, filled.consumer, "req-9")
+    await works.caches.aclose()
+
+
+async def test_what_is_no_receipt_is_said_so() -> None:
+    works = Works()
+    with pytest.raises(ValueError, match="no receipt"):
+        await works.caches.complain("x", Consumer("a"), "req-9")

@@ -1,7 +1,7 @@
 """What targets are, what they cost, and when they rest."""
 
 from gateway.config.load import Sources, load
-from gateway.config.schema import Breaker, Config, Target
+from gateway.config.schema import Breaker, Coalesce, Config, Target
 
 
 def test_a_target_without_its_secret_is_out_of_service() -> None:
@@ -72,3 +72,19 @@ def test_a_queue_has_a_hundred_places_for_a_second() -> None:
     config = Config.model_validate({"apiVersion": "gateway/v1", "targets": {"a": {"provider": "mock"}}})
     target = config.targets["a"]
     assert (target.max_inflight, target.queue.size, target.queue.wait) == (None, 100, 1.0)
+
+
+def test_embeddings_go_together_where_it_is_written_and_not_where_it_is_taken_back() -> None:
+    text = """\
+apiVersion: gateway/v1
+targets:
+  a: {provider: mock, coalesce: {wait: 3ms}}
+  b: {extends: a, coalesce: {max_inputs: 5}}
+  c: {extends: a, coalesce: off}
+  d: {provider: mock}
+"""
+    targets = load(Sources.of_text(text, {})).config.targets
+    assert targets["a"].coalesce == Coalesce.model_validate({"wait": "3ms"})
+    assert targets["b"].coalesce == Coalesce.model_validate({"wait": "3ms", "max_inputs": 5})
+    assert targets["c"].coalesce is None
+    assert targets["d"].coalesce is None

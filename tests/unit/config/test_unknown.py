@@ -19,7 +19,6 @@ HERE = Place("a.yaml", 1, 1)
         (("targets", "a", "listen"), "unknown key `listen` (it belongs in `server`)"),
         (("semantic",), "`semantic` is not yet known to this version (remove it for now)"),
         (("cache", "exact"), "unknown key `exact` (it belongs in `routes.*.cache`)"),
-        (("routes", 0, "cache", "semantic"), "`semantic` is not yet known to this version (remove it for now)"),
         (("targets", "a", "health"), "`health` is not yet known to this version (remove it for now)"),
         (("routes", 0, "rollout"), "`rollout` is not yet known to this version (remove it for now)"),
         (("routes", 0, "retry", "xyz"), "unknown key `xyz` (known here: attempts, budget, max_wait, when)"),

@@ -12,7 +12,9 @@ from gateway.core.errors import CacheMiss, UpstreamError, UpstreamTruncated
 from gateway.core.exchange import Exchange, Reply, Usage
 from gateway.policies.cache import Cache
 from gateway.policies.cache_checks import Terms
+from gateway.policies.cache_key import Share
 from gateway.policies.cache_look import CacheSettings, Shelf
+from gateway.policies.receipt import read_receipt
 from gateway.store.blobs import key_scope, prompt_scope, route_scope, tag_scope
 from gateway.store.memory_blobs import MemoryBlobs
 from gateway.wire.replay import Replay
@@ -27,6 +29,7 @@ from tests.unit.policies.caching import (
     chat_body,
     chat_stream,
     settled,
+    turn,
 )
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +43,10 @@ async def test_the_second_time_the_same_question_is_answered_from_the_cache() ->
     assert (first.cache, second.cache) == ("miss", "hit")
     assert len(kitchen.model.calls) == 1
     assert second.body == first.body
-    assert second.headers == {b"content-type": b"application/json", b"age": b"12"}
+    assert {name: second.headers[name] for name in (b"content-type", b"age")} == {
+        b"content-type": b"application/json",
+        b"age": b"12",
+    }
     assert (second.asking.target, second.asking.cost_nusd, second.asking.usage) == ("gpt", 0, Usage())
     assert kitchen.counts == {"miss": 1, "stored": 1, "hit": 1}
     assert (kitchen.tokens, kitchen.cost_nusd) == (5, 900)
@@ -343,3 +349,44 @@ async def test_a_reply_of_a_fleet_is_stored_without_holding_up_its_client() -> N
     await settled()
     assert len(fleet.memory) == 1
     assert (await kitchen.ask()).cache == "hit"
+
+
+async def test_a_hit_names_its_entry_so_that_somebody_can_complain() -> None:
+    kitchen = Kitchen()
+    assert isinstance(kitchen.blobs, MemoryBlobs)
+    miss, hit = await kitchen.ask(), await kitchen.ask()
+    [key] = kitchen.blobs._entries
+    assert hit.headers[b"x-gateway-cache-entry"] == key.hex().encode()
+    assert read_receipt(key.hex()) == (key.hex(), "", 0.0)
+    assert b"x-gateway-cache-entry" not in miss.headers
+
+
+@pytest.mark.parametrize(("share", "who"), [("key", "key=checkout"), ("team", "team=a"), ("tenant", "key=checkout")])
+async def test_an_entry_says_who_may_be_given_it(share: Share, who: str) -> None:
+    """F116."""
+    kitchen = Kitchen(settings=CacheSettings(TTL_S, share=share))
+    assert isinstance(kitchen.blobs, MemoryBlobs)
+    await kitchen.ask()
+    assert [entry.share for entry in kitchen.blobs._entries.values()] == [who]
+
+
+async def test_an_entry_that_is_of_use_for_other_questions_is_kept_longer_than_it_is_given_for_its_own() -> None:
+    kitchen = Kitchen(settings=CacheSettings(10.0, similar_ttl_s=TTL_S))
+    assert isinstance(kitchen.blobs, MemoryBlobs)
+    await kitchen.ask()
+    assert [entry.ttl_s for entry in kitchen.blobs._entries.values()] == [pytest.approx(TTL_S, rel=0.1)]
+    kitchen.clock.advance(11.1)
+    assert (await kitchen.ask()).cache == "miss"
+
+
+async def test_a_purge_while_the_model_is_asked_keeps_its_reply_out() -> None:
+    kitchen = Kitchen(Model(gate=asyncio.Event()))
+    assert kitchen.blobs is not None
+    assert kitchen.model.gate is not None
+    asking = asyncio.create_task(kitchen.ask())
+    await turn(lambda: bool(kitchen.model.calls))
+    await kitchen.blobs.purge(key_scope("checkout"))
+    kitchen.model.gate.set()
+    assert (await asking).cache == "miss"
+    assert (kitchen.counts["stored"], len(kitchen.flights)) == (0, 0)
+    assert (await kitchen.ask()).cache == "miss"

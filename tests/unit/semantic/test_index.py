@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.semantic.index import Index, Indexes, Vector
+from gateway.semantic.index import BLOCK_ROWS, Index, Indexes, Vector
 
 
 def vectors(count: int, dimensions: int = 384, seed: int = 7) -> Vector:
@@ -107,9 +107,9 @@ def test_a_deleted_vector_is_gone_from_the_memory_too() -> None:
         index.remove(str(number))
     assert "1" not in index
     assert "2" in index
-    kept = numpy.count_nonzero(numpy.any(index._matrix, axis=1))
-    assert kept == 2
-    assert numpy.count_nonzero(numpy.any(index._signs, axis=0)) == 2
+    (block,) = index._blocks
+    assert numpy.count_nonzero(numpy.any(block.matrix, axis=1)) == 2
+    assert numpy.count_nonzero(numpy.any(block.signs, axis=0)) == 2
 
 
 def test_it_grows_by_doubling_and_gives_memory_back() -> None:
@@ -121,6 +121,25 @@ def test_it_grows_by_doubling_and_gives_memory_back() -> None:
         index.remove(str(number))
     assert index.size_bytes < full / 4
     assert [entry for entry, _ in index.search(rows[97], 1)] == ["97"]
+
+
+@pytest.mark.parametrize("exact_rows", [10_000, 300])
+def test_rows_of_several_blocks_are_one_index(exact_rows: int) -> None:
+    count = 2 * BLOCK_ROWS + 3
+    rows = vectors(count, 64)
+    index = filled(rows, exact_rows=exact_rows, rescored=400)
+    assert index.size_bytes == 3 * BLOCK_ROWS * (64 * 4 + 8)
+    # From the middle and from the end: others move into their places, over the border too.
+    gone = [0, 5, BLOCK_ROWS - 1, BLOCK_ROWS, count - 1, count - 2, 17]
+    for number in gone:
+        assert index.remove(str(number))
+    assert index.size_bytes == 2 * BLOCK_ROWS * (64 * 4 + 8)
+    for number in (1, 2, BLOCK_ROWS + 1, 2 * BLOCK_ROWS - 1, count - 3):
+        assert index.search(rows[number], 1)[0] == (str(number), pytest.approx(1.0, abs=1e-5))
+    for number in gone:
+        assert index.search(rows[number], 1)[0][0] != str(number)
+    index.add("again", rows[5])
+    assert index.search(rows[5], 1)[0][0] == "again"
 
 
 def test_the_signs_find_the_same_neighbour_in_a_big_index() -> None:

@@ -8,8 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.semantic.convert import Architecture, convert
-from gateway.semantic.model import SHA256, VOCABULARY, WEIGHTS, WIDTH, Encoder, ModelError, check, install, load
+from gateway.semantic.convert import MINILM_L6, Architecture, convert
+from gateway.semantic.convert_weights import read_safetensors
+from gateway.semantic.model import (
+    SHA256,
+    VOCABULARY,
+    WEIGHTS,
+    WIDTH,
+    Encoder,
+    ModelError,
+    _write,
+    check,
+    install,
+    load,
+)
 from gateway.semantic.tokenizer import Tokenizer
 from tests.unit.semantic.reference import small_weights
 
@@ -105,3 +117,14 @@ def test_the_real_model_is_installed_from_its_files(tmp_path: Path, model_source
     assert 0.8 < installed.similarity < 0.9
     assert sorted(each.name for each in installed.folder.iterdir()) == ["model.json", "model.onnx", "vocab.txt"]
     assert load(installed.folder).encode("hello world").shape == (WIDTH,)
+
+
+def test_a_model_that_computes_something_else_replaces_nothing(tmp_path: Path, model_source: Path) -> None:
+    install(tmp_path / "model", model_source)
+    weights = read_safetensors(next(model_source.rglob(WEIGHTS)))
+    name = "embeddings.word_embeddings.weight"
+    wrong = convert({**weights, name: weights[name][::-1].copy()}, MINILM_L6)
+    with pytest.raises(ModelError, match="computes wrong similarities"):
+        _write(tmp_path / "model", wrong, (tmp_path / "model" / VOCABULARY).read_bytes())
+    assert check(load(tmp_path / "model")) > 0.8
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "model.onnx", "vocab.txt"]
