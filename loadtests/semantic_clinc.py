@@ -25,11 +25,11 @@ from typing import Protocol
 import numpy
 from numpy.typing import NDArray
 
-from gateway.semantic.guards import compare, features
-from gateway.semantic.index import Index
+from gateway.semantic.log import Compared, Seen
 from gateway.semantic.model import DEFAULT_FOLDER, load
-from gateway.semantic.verified import NEIGHBOURS, Verified, VerifiedSettings, risk_table
-from gateway.semantic.zones import RiskSettings
+from gateway.semantic.rows import Room, packed_vector
+from gateway.semantic.scopes import Rules, Scopes
+from gateway.semantic.zones import Verdict
 from loadtests.plot import COLOURS, Curve, Panel, svg
 
 NO_INTENT = "oos"
@@ -43,8 +43,8 @@ CORES = 2
 """Questions that are embedded at a time."""
 
 Vectors = NDArray[numpy.float32]
-Guard = Callable[[int, int], str | None]
-"""Numbers of two questions -> the guard that finds them different, None when none does."""
+SCOPE = b"clinc"
+ROUTE = "clinc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,6 @@ class Run:
     exact: int = 0
     judged: int = 0
     opened_at: int | None = None
-    evicted: int = 0
     curve: list[tuple[int, float, float]] = field(default_factory=list)
     """After so many questions: share of hits, wrong share of the hits."""
 
@@ -108,78 +107,59 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def stream(
-    questions: Sequence[Question],
-    vectors: Vectors,
-    guard: Guard,
-    order: Sequence[int],
-    run: Run,
-    settings: VerifiedSettings,
+    questions: Sequence[Question], vectors: Vectors, order: Sequence[int], run: Run, kind: type[Scopes] = Scopes
 ) -> Run:
-    """Ask the questions of `order` one after the other, and write into `run` what comes of it."""
-    clock = _Stopped()
-    table = risk_table(RiskSettings(max_wrong=run.max_wrong), clock)
+    """Ask the questions of `order` one after the other, as one scope, and write into `run` what comes of it."""
+    records: list[bytes] = []
     # Another sequence than the shuffle's: a coin that knew the order would be no coin.
-    scope = Verified(settings, table, Random(f"coin {run.seed}"), clock)
-    index = Index(vectors.shape[1])
+    scopes = kind("clinc", Room(), Random(f"coin {run.seed}"), _Stopped(), records.append)
     every = max(1, len(order) // SAMPLES)
     for asked, number in enumerate(order, 1):
-        _ask(number, questions, vectors, guard, scope, index, run)
+        _ask(number, questions, vectors, scopes, run)
+        # The log gives back what was written into it, as the stores' do.
+        scopes.fold([(f"{asked}-{at}", record) for at, record in enumerate(records)])
+        records.clear()
         run.questions = asked
-        if run.opened_at is None and table.is_open:
+        if run.opened_at is None and scopes.standing()[ROUTE].open:
             run.opened_at = asked
         if asked % every == 0:
             run.curve.append((asked, run.hit_share, run.wrong_share))
     return run
 
 
-def guard_of(questions: Sequence[Question]) -> Guard:
-    """The lexical guards, with every question read once."""
-    known = [features(question.text) for question in questions]
-    return lambda one, other: compare(known[one], known[other])
-
-
-def shuffled(
-    questions: Sequence[Question], vectors: Vectors, guard: Guard, run: Run, length: int, settings: VerifiedSettings
-) -> Run:
+def shuffled(questions: Sequence[Question], vectors: Vectors, run: Run, length: int) -> Run:
     """The stream of `length` of the questions, in an order that is the seed's."""
     order = list(range(len(questions)))
     Random(run.seed).shuffle(order)
-    return stream(questions, vectors, guard, order[:length], run, settings)
+    return stream(questions, vectors, order[:length], run)
 
 
-def _ask(
-    number: int,
-    questions: Sequence[Question],
-    vectors: Vectors,
-    guard: Guard,
-    scope: Verified,
-    index: Index,
-    run: Run,
-) -> None:
+def _ask(number: int, questions: Sequence[Question], vectors: Vectors, scopes: Scopes, run: Run) -> None:
     question = questions[number]
-    digest = question.text.encode()
-    if scope.exact(digest) is not None:
+    decision = scopes.look(SCOPE, question.text, vectors[number], Rules("verified", max_wrong=run.max_wrong))
+    if decision.reason == "same":
         run.exact += 1
         return
-    found = index.search(vectors[number], NEIGHBOURS)
-    decision = scope.decide(found, lambda row: guard(number, int(row)))
-    known = None if decision.entry is None else questions[int(decision.entry)].intent
+    known = None if decision.entry is None else questions[int(decision.entry, 16)].intent
     is_right = known == question.intent and known != NO_INTENT
     if decision.action == "serve":
         run.hits += 1
         run.wrong += not is_right
         return
-    entry = str(number)
+    compared = None
     if decision.wants_label:
+        assert decision.entry is not None
+        assert decision.row is not None
         run.judged += 1
-        lesson = scope.learn(decision, "equal" if is_right else "different")
-        entry = lesson.entry or entry
-        run.evicted += len(lesson.gone)
-        for row in lesson.gone:
-            index.remove(row)
-    index.add(str(number), vectors[number])
-    for row in scope.attach(entry, str(number), digest):
-        index.remove(row)
+        verdict: Verdict = "equal" if is_right else "different"
+        is_audit = decision.action == "audit"
+        compared = Compared(decision.entry, decision.row, decision.kind, decision.similarity, is_audit, verdict)
+    scopes.tell(
+        Seen(
+            *(SCOPE, "key=clinc", ROUTE, scopes.by, f"{number:064x}", math.inf, question.text),
+            *(packed_vector(vectors[number]), (), run.max_wrong, compared),
+        )
+    )
 
 
 def vectors_of(texts: Sequence[str], model: Path, folder: Path, opened: Callable[[Path], Encodes]) -> Vectors:
@@ -252,21 +232,18 @@ def main(arguments: Sequence[str]) -> int:
     known.add_argument("--data", type=Path, required=True, help="clinc150_data_full.json.gz")
     known.add_argument("--model", type=Path, default=DEFAULT_FOLDER, help="folder of the installed embedding model")
     known.add_argument("--questions", type=int, default=20_000, help="length of a stream")
-    known.add_argument("--any-guard", action="store_true", help="let pairs with other facts be served too, if safe")
     known.add_argument("--plot", type=Path, help="where to write the curves as SVG")
     options = known.parse_args(arguments)
     questions = read_questions(options.data)
     texts = [question.text for question in questions]
     vectors = vectors_of(texts, options.model, Path(tempfile.gettempdir()), load)
-    guard = guard_of(questions)
-    settings = VerifiedSettings(never=frozenset()) if options.any_guard else VerifiedSettings()
     say = sys.stdout.write
     say("max_wrong  seed  questions    hits  wrong/hits  exact  judged  opened  seconds\n")
     runs = []
     for share in SHARES:
         for seed in SEEDS:
             started = time.perf_counter()
-            run = shuffled(questions, vectors, guard, Run(share, seed), options.questions, settings)
+            run = shuffled(questions, vectors, Run(share, seed), options.questions)
             runs.append(run)
             say(table_row(run, time.perf_counter() - started))
     if options.plot is not None:

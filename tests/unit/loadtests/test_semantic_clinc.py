@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree
@@ -10,14 +11,13 @@ import numpy
 import pytest
 
 from gateway.semantic.model import load
-from gateway.semantic.verified import VerifiedSettings
+from gateway.semantic.scopes import Scopes
 from loadtests.semantic_clinc import (
     NO_INTENT,
     Question,
     Run,
     Vectors,
     faults,
-    guard_of,
     picture,
     read_questions,
     stream,
@@ -26,6 +26,13 @@ from loadtests.semantic_clinc import (
 from tests.embedding_model import FOLDER
 
 INTENTS = 12
+
+
+class Unguarded(Scopes):
+    """For questions whose words mean nothing."""
+
+    def _guard(self, text: str) -> Callable[[str], str | None]:
+        return lambda row: None
 
 
 def made_up(count: int, spread: float) -> tuple[list[Question], Vectors]:
@@ -43,7 +50,7 @@ def asked(spread: float, max_wrong: float = 0.02, count: int = 3_000) -> Run:
     questions, vectors = made_up(count, spread)
     order = list(range(count))
     Random(2).shuffle(order)
-    return stream(questions, vectors, lambda one, other: None, order, Run(max_wrong, seed=1), VerifiedSettings())
+    return stream(questions, vectors, order, Run(max_wrong, seed=1), Unguarded)
 
 
 def test_a_stream_of_clear_questions_opens_and_is_served() -> None:
@@ -61,7 +68,7 @@ def test_a_stream_that_only_looks_alike_stays_closed() -> None:
     questions, vectors = made_up(1_500, 0.3)
     lots = Random(5)
     questions = [Question(each.text, str(lots.randrange(INTENTS))) for each in questions]
-    run = stream(questions, vectors, lambda one, other: None, range(1_500), Run(0.02, seed=1), VerifiedSettings())
+    run = stream(questions, vectors, range(1_500), Run(0.02, seed=1), Unguarded)
     assert (run.hits, run.opened_at) == (0, None)
     assert run.judged > 1_000
 
@@ -69,14 +76,14 @@ def test_a_stream_that_only_looks_alike_stays_closed() -> None:
 def test_what_belongs_to_no_intent_is_never_right() -> None:
     questions = [Question(f"{number}", NO_INTENT) for number in range(900)]
     vectors = numpy.ones((900, 8), numpy.float32)
-    run = stream(questions, vectors, lambda one, other: None, range(900), Run(0.05, seed=1), VerifiedSettings())
+    run = stream(questions, vectors, range(900), Run(0.05, seed=1), Unguarded)
     assert run.hits == 0
 
 
 def test_the_same_text_again_is_an_exact_hit_and_no_semantic_one() -> None:
     questions, vectors = made_up(10, 0.1)
     order = [0, 1, 0, 0]
-    run = stream(questions, vectors, lambda one, other: None, order, Run(0.02, seed=1), VerifiedSettings())
+    run = stream(questions, vectors, order, Run(0.02, seed=1), Unguarded)
     assert (run.exact, run.hits) == (2, 0)
 
 
@@ -138,6 +145,6 @@ def test_real_questions_get_few_wrong_answers_and_enough_right_ones(
     kept = model_folder if model_folder == FOLDER else tmp_path
     vectors = vectors_of([each.text for each in questions], model_folder, kept, load)
     order = range(len(questions))
-    run = stream(questions, vectors, guard_of(questions), order, Run(0.02, seed=1), VerifiedSettings())
+    run = stream(questions, vectors, order, Run(0.02, seed=1))
     assert faults([run]) == []
     assert run.hits > 1_500
