@@ -214,6 +214,8 @@ class DataPlane:
         request = exchange.request
         if request.path != FEEDBACK_PATH or request.method != "POST":
             return local_reply(generation, exchange, allowed)
+        assert exchange.consumer is not None
+        exchange.tags = inbound.read_tags(found, exchange.consumer.tags)
         if generation.isolation:
             _require_not_isolated(generation, exchange)
         if not inbound.is_json(found.get(b"content-type")):

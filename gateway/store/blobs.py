@@ -181,7 +181,8 @@ def purge_scope(
             raise ValueError("a prompt's version is written name@version")
         return f"prompt:{value}"
     if kind == "entry":
-        value = value.lower()
+        # What came with a reply has more behind it: how the reply was found.
+        value = value.lower().partition("-")[0]
         if len(value) != 64 or value.strip("0123456789abcdef"):
             raise ValueError("an entry's id is 64 hexadecimal digits")
     return f"{kind}:{value}"

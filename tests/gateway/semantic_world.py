@@ -6,7 +6,7 @@ import json
 import math
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -208,10 +208,10 @@ def by(
     return text.replace("SEMANTIC", semantic).replace("TIMEOUT", timeout) + more
 
 
-async def taught(gw: Gateway, texts: Sequence[str] = (), **asked: str) -> httpx.Response:
+async def taught(gw: Gateway, *, key: str = "") -> httpx.Response:
     """The first reply that is given in `verified`, after as many questions as it took."""
-    for text in texts or wordings():
-        answer = await ask(gw, text, **asked)
+    for text in wordings():
+        answer = await ask(gw, text, key=key)
         if told(answer) == "semantic open":
             return answer
         await settled(gw)

@@ -39,7 +39,6 @@ async def test_static_gives_a_reply_for_other_words_and_says_how_near_and_why() 
         assert (told(first), told(again)) == ("miss none", "semantic static")
         assert first.json() == again.json()
         assert again.headers["x-gateway-similarity"] == "0.8182"
-        assert int(again.headers["age"]) >= 0
         assert len(again.headers[ENTRY]) == 64
         assert {"age", ENTRY, "x-gateway-similarity"}.isdisjoint(first.headers)
         assert len(await chats(gw)) == 1
@@ -48,7 +47,6 @@ async def test_static_gives_a_reply_for_other_words_and_says_how_near_and_why() 
             ("miss", "ok", 0.1),
             ("semantic", "cached", 0.0),
         ]
-        assert lines[1]["attempts"] == 0
         assert await gw.metric("gateway_cache_requests_total", route="demo", result="semantic") == 1
         assert await gw.metric("gateway_cache_saved_usd_total", route="demo") == pytest.approx(0.1)
         assert await gw.metric("gateway_cache_saved_tokens_total", route="demo") > 0
@@ -65,15 +63,11 @@ async def test_what_is_given_is_not_stored_again_under_the_other_words() -> None
         assert await gw.metric("gateway_cache_index_rows") == 1
 
 
-async def test_off_looks_nothing_up_and_says_nothing() -> None:
-    async with gateway(similar("{mode: off}")) as gw:
+@pytest.mark.parametrize("semantic", ["{mode: off}", "{threshold: 0.8}"], ids=["off", "neither a mode nor a bound"])
+async def test_off_looks_nothing_up_and_says_nothing(semantic: str) -> None:
+    async with gateway(similar(semantic)) as gw:
         assert [told(await ask(gw, text)) for text in (FIRST, AGAIN, FIRST)] == ["miss", "miss", "hit"]
         assert [call["path"] for call in await gw.calls()] == ["/v1/chat/completions"] * 2
-
-
-async def test_without_a_mode_or_a_bound_nothing_is_looked_up() -> None:
-    async with gateway(similar("{threshold: 0.8}")) as gw:
-        assert [told(await ask(gw, text)) for text in (FIRST, AGAIN)] == ["miss", "miss"]
 
 
 async def test_verified_is_closed_at_first() -> None:

@@ -3,8 +3,6 @@
 import asyncio
 import copy
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, get_args
 
@@ -12,7 +10,7 @@ import msgspec
 import numpy
 import pytest
 
-from gateway.core.exchange import Consumer, Dialect, Exchange, Operation, RequestHead
+from gateway.core.exchange import Consumer, Exchange, RequestHead
 from gateway.policies.cache_key import Keys, Share, last_message, read_members, share_of
 from gateway.policies.cache_rules import refuse_similar
 from gateway.semantic.log import Seen
@@ -21,162 +19,11 @@ from gateway.semantic.scopes import Mode, Rules, Scopes
 from gateway.semantic.verified import Decision
 from tests.fakes import FakeClock, exchange, request
 from tests.gateway.harness import Gateway, gateway
+from tests.gateway.semantic_changes import BASES, CHANGES, ELSEWHERE, PAIRS_OF_EACH, TEXT, Ask, pairs
 from tests.gateway.semantic_world import AGAIN, FIRST, said, similar, told
 from tests.gateway.test_cache import keyed
 
-BASES = 1_000
-PAIRS_OF_EACH = 100
-TEXT = "How do I reset my password?"
 VECTOR = numpy.eye(1, 8, dtype=numpy.float32)[0]
-
-Messages = list[dict[str, Any]]
-
-
-@dataclass
-class Ask:
-    """One request, and who makes it."""
-
-    body: dict[str, Any]
-    key: str = "ann"
-    tags: dict[str, str] = field(default_factory=lambda: {"tenant": "x", "team": "red"})
-    operation: Operation = "chat"
-    dialect: Dialect = "openai"
-    query: bytes = b""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    prompt: tuple[str | None, str | None] = (None, None)
-    place: tuple[str, str, str] = ("demo", "gpt", "r1")
-
-    @property
-    def messages(self) -> Messages:
-        """The body's, to be changed."""
-        found: Messages = self.body["messages"]
-        return found
-
-
-def _word(rng: random.Random) -> str:
-    return f"w{rng.getrandbits(40):x}"
-
-
-def _base(rng: random.Random) -> Ask:
-    messages: Messages = []
-    if rng.random() < 0.8:
-        messages.append({"role": "system", "content": f"You are {_word(rng)}."})
-    if rng.random() < 0.3:
-        messages += [{"role": "user", "content": _word(rng)}, {"role": "assistant", "content": _word(rng)}]
-    content: Any = TEXT if rng.random() < 0.7 else [{"type": "text", "text": TEXT}]
-    messages.append({"role": "user", "content": content})
-    body = {"model": "demo", "messages": messages, "temperature": rng.choice([0, 0.5, 1]), "seed": rng.getrandbits(30)}
-    return Ask(body)
-
-
-def _another_tenant(rng: random.Random, ask: Ask) -> None:
-    ask.key, ask.tags = rng.choice(["bob", "tenant=x", "key=ann"]), {"tenant": rng.choice(["y", "x ", "X", "ann"])}
-
-
-def _no_tenant(rng: random.Random, ask: Ask) -> None:
-    ask.key, ask.tags = rng.choice(["x", "tenant=x", "bob"]), rng.choice([{}, {"team": "x"}, {"Tenant": "x"}])
-
-
-def _system(rng: random.Random, ask: Ask) -> None:
-    ask.messages.insert(0, {"role": "system", "content": rng.choice([_word(rng), "", TEXT])})
-
-
-def _longer_system(rng: random.Random, ask: Ask) -> None:
-    first = ask.messages[0]
-    if first["role"] == "system":
-        first["content"] = rng.choice([first["content"] + " ", first["content"][:-1], first["content"].upper(), None])
-    else:
-        _system(rng, ask)
-
-
-def _turns(rng: random.Random, ask: Ask) -> None:
-    said = rng.choice(["user", "assistant"])
-    ask.messages.insert(-1, {"role": said, "content": rng.choice([_word(rng), TEXT, ""])})
-
-
-def _merged(rng: random.Random, ask: Ask) -> None:
-    """What stood apart stands together."""
-    merged = "\n".join(str(each["content"]) for each in ask.messages[:-1])
-    ask.messages[:-1] = [{"role": "system", "content": merged + rng.choice(["", "\n", "\x00"])}]
-    ask.body["seed"] += len(ask.messages) == 2
-
-
-def _role(rng: random.Random, ask: Ask) -> None:
-    if len(ask.messages) > 1:
-        ask.messages[0]["role"] = rng.choice(["developer", "tool", "System"])
-    else:
-        ask.messages[-1]["name"] = _word(rng)
-
-
-def _tools(rng: random.Random, ask: Ask) -> None:
-    name = rng.choice(["tools", "functions"])
-    ask.body[name] = [{"type": "function", "function": {"name": _word(rng)}}]
-
-
-def _no_tools(rng: random.Random, ask: Ask) -> None:
-    ask.body["tools"] = rng.choice([[], None])
-    ask.body["tool_choice"] = rng.choice(["none", "auto"])
-
-
-def _format(rng: random.Random, ask: Ask) -> None:
-    kinds: list[Any] = [
-        {"type": "json_object"},
-        {"type": "text"},
-        {"type": "json_schema", "json_schema": {"name": "a"}},
-    ]
-    ask.body["response_format"] = rng.choice(kinds)
-
-
-def _parameter(rng: random.Random, ask: Ask) -> None:
-    name = rng.choice(["temperature", "top_p", "max_tokens", "presence_penalty", "stop", "reasoning_effort", "user"])
-    values: list[Any] = [0.25, 1.5, 7, "7", True, False, None, [], {}, "", [7], 2**60]
-    before = ask.body.get(name, "missing")
-    ask.body[name] = rng.choice([each for each in values if repr(each) != repr(before)])
-
-
-def _unknown(rng: random.Random, ask: Ask) -> None:
-    place: dict[str, Any] = rng.choice([ask.body, ask.messages[-1], ask.messages[0]])
-    place[_word(rng)] = rng.choice([1, None, {"a": [TEXT]}, "", False])
-
-
-def _part(rng: random.Random, ask: Ask) -> None:
-    """Another form, or a mark, of the last message."""
-    last = ask.messages[-1]
-    if isinstance(last["content"], str):
-        last["content"] = [{"type": "text", "text": TEXT}]
-    else:
-        last["content"][0][rng.choice(["cache_control", "annotations"])] = {"type": "ephemeral"}
-
-
-def _model(rng: random.Random, ask: Ask) -> None:
-    ask.body["model"] = rng.choice(["demo ", "Demo", "demo2", ""])
-
-
-def _prompt(rng: random.Random, ask: Ask) -> None:
-    ask.prompt = rng.choice([("p", "1"), ("p", "2"), ("p@1", ""), ("", "p@1"), ("p", None)])
-
-
-def _place(rng: random.Random, ask: Ask) -> None:
-    ask.place = rng.choice(
-        [("demo2", "gpt", "r1"), ("demo", "gpt2", "r1"), ("demo", "gpt", "r2"), ("demogpt", "", "r1")]
-    )
-
-
-def _beside(rng: random.Random, ask: Ask) -> None:
-    if rng.random() < 0.5:
-        ask.query = rng.choice([b"api-version=1", b"beta=true", b"&"])
-    else:
-        ask.headers = [(rng.choice([b"openai-beta", b"anthropic-beta"]), _word(rng).encode())]
-
-
-def _dialect(rng: random.Random, ask: Ask) -> None:
-    ask.operation, ask.dialect = "messages", "anthropic"
-
-
-CHANGES: list[Callable[[random.Random, Ask], None]] = [
-    *(_another_tenant, _no_tenant, _system, _longer_system, _turns, _merged, _role, _tools, _no_tools, _format),
-    *(_parameter, _unknown, _part, _model, _prompt, _place, _beside, _dialect),
-]
 
 
 def _exchange(ask: Ask, raw: bytes) -> Exchange:
@@ -199,19 +46,6 @@ def scope_of(ask: Ask, share: Share = "tenant") -> bytes | None:
         return None
     assert last.text == TEXT
     return Keys(share, *ask.place).context(_exchange(ask, raw), last)
-
-
-def pairs(rng: random.Random) -> Iterator[tuple[Ask, Ask]]:
-    """Requests that differ in one place, or in several, but for their last message's text."""
-    for _ in range(BASES):
-        base = _base(rng)
-        for number in range(PAIRS_OF_EACH):
-            other = replace(
-                base, body=copy.deepcopy(base.body) if number else msgspec.json.decode(msgspec.json.encode(base.body))
-            )
-            for change in rng.sample(CHANGES, rng.choice([1, 1, 1, 2])):
-                change(rng, other)
-            yield base, other
 
 
 def _seen(scope: bytes, number: int) -> Seen:
@@ -287,7 +121,7 @@ async def test_of_hundreds_of_requests_that_differ_in_anything_but_the_text_none
         again = copy.deepcopy(base)
         again["messages"][-1]["content"] = AGAIN
         assert told(await _post(gw, again)) == "semantic static"
-        others = [change for change in CHANGES if change not in (_another_tenant, _no_tenant, _place, _model, _role)]
+        others = [change for change in CHANGES if change not in ELSEWHERE]
         sent: dict[str, Ask] = {}
         while len(sent) < 300:
             ask = Ask(copy.deepcopy(again))

@@ -1,7 +1,5 @@
 """Complaints about stored replies, by a running gateway: who may, what they do, who hears of it (F116, F118)."""
 
-from typing import Any
-
 import httpx
 import pytest
 
@@ -39,7 +37,9 @@ async def test_a_reply_that_was_wrong_is_given_to_nobody_again_and_the_complaint
         assert (answer.status_code, answer.json()) == (200, {"entry": entry, "removed": True})
         assert told(await ask(gw, AGAIN, key="bob", cache_control="max-stale=1")) == "miss none"
         assert told(await ask(gw, FIRST, key="ann"))[:4] != "hit"
-        [line] = [line for line in (await gw.admin.get("/admin/v1/audit")).json()["audit"] if line["action"] == "feedback"]
+        [line] = [
+            line for line in (await gw.admin.get("/admin/v1/audit")).json()["audit"] if line["action"] == "feedback"
+        ]
         assert (line["actor"], line["subject"], line["reason"]) == ("key:bob", f"cache/entry:{entry}", "wrong")
         assert line["detail"]["filled_by"] == "ann"
         assert line["detail"]["request_id"] == answer.headers["x-request-id"]
@@ -94,6 +94,11 @@ async def test_who_has_no_key_or_is_isolated_cannot_complain() -> None:
         entry = (await ask(gw, AGAIN, key="ann")).headers[ENTRY]
         assert [(await complain(gw, entry, key=key)).status_code for key in ("", "mallory")] == [401, 401]
         await gw.admin.post("/admin/v1/isolate", json={"key": "bob", "reason": "leak"})
+        refused = await complain(gw, entry, key="bob")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "isolated")
+        assert told(await ask(gw, AGAIN, key="ann")) == "semantic static"
+        await gw.admin.delete("/admin/v1/isolate?key=bob")
+        await gw.admin.post("/admin/v1/isolate", json={"tag": "team=blue", "reason": "leak"})
         refused = await complain(gw, entry, key="bob")
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "isolated")
         assert told(await ask(gw, AGAIN, key="ann")) == "semantic static"
@@ -161,5 +166,5 @@ async def test_a_receipt_that_was_tampered_with_does_no_more_than_a_complaint() 
         assert (await gw.client.post("/v1/chat/completions", json=other)).headers["x-gateway-cache"] == "hit"
 
 
-async def _open(gw: Gateway) -> Any:
+async def _open(gw: Gateway) -> float:
     return await gw.metric("gateway_cache_scopes", route="demo", state="open")

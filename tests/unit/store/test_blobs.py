@@ -33,6 +33,7 @@ def test_each_name_leads_to_its_scope() -> None:
     assert purge_scope(route="support-*") == route_scope("support-*")
     assert purge_scope(prompt_version="greeting@3") == prompt_scope("greeting", "3")
     assert purge_scope(entry=KEY.hex().upper()) == entry_scope(KEY)
+    assert purge_scope(entry=f"{KEY.hex()}-2-9312") == entry_scope(KEY)
 
 
 @pytest.mark.parametrize(
