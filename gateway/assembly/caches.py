@@ -24,6 +24,7 @@ from gateway.policies.cache_look import CacheSettings, Shelf
 from gateway.policies.receipt import read_receipt
 from gateway.policies.similar import EmbedderUnavailable
 from gateway.policies.single_flight import Flights
+from gateway.routing.likeness import Distance, Likeness
 from gateway.store.base import AuditEntry
 from gateway.store.blobs import Receipt, entry_scope
 from gateway.store.memory_blobs import MemoryBlobs
@@ -137,8 +138,15 @@ class Caches:
         caches = [route.cache for route in config.routes if route.cache is not None]
         if caches:
             await self._start()
-        if any(cache.semantic is not None and cache.semantic.in_force != "off" for cache in caches):
+        if _wants_similar(config):
             await self._start_similar(config)
+
+    def likeness(self, config: Config) -> Likeness | None:
+        """What tells how far two replies are apart; None unless look-ups of `config` have this machine's embedder."""
+        if self._semantics is None or not _wants_similar(config):
+            return None
+        distance: Distance | None = self._semantics.distance
+        return None if distance is None else Likeness(self._shelf.forms, distance)
 
     async def _start_similar(self, config: Config) -> None:
         async with self._starting:
@@ -176,9 +184,9 @@ class Caches:
         # A file that is not read yet would bring everything back.
         await self._start()
         receipt = await self._blobs.purge(scope)
-        if self._semantics is not None:
-            # Nothing of it can be given any more; this is about what it leaves behind.
-            self._semantics.purge(scope)
+        # Nothing of it can be given any more; this is about what it leaves behind.
+        if self._semantics is not None and not self._semantics.purge(scope):
+            return Receipt(scope, receipt.epoch, receipt.matched, is_complete=False)
         return receipt
 
     async def complain(self, receipt: str, consumer: Consumer, request_id: str) -> bool:
@@ -219,6 +227,11 @@ class Caches:
         self._registry.gauge("gateway_cache_bytes").value = float(self._blobs.size_bytes)
         if self._semantics is not None:
             self._semantics.measure()
+
+
+def _wants_similar(config: Config) -> bool:
+    caches = [route.cache for route in config.routes if route.cache is not None]
+    return any(cache.semantic is not None and cache.semantic.in_force != "off" for cache in caches)
 
 
 def _open(*wanted: Any) -> Any:

@@ -33,7 +33,7 @@ from gateway.routing.balance import Balance
 from gateway.routing.compare import Comparison
 from gateway.routing.fallback import Fallback, Step
 from gateway.routing.hedge import Hedge, HedgeSettings
-from gateway.routing.shadow import Shadow, Shadows, ShadowSettings
+from gateway.routing.shadow import Report, Shadow, Shadows, ShadowSettings
 from gateway.routing.split import Arm, Split
 from gateway.routing.sticky import Sticky
 from gateway.routing.tiers import Condition as TierCondition
@@ -213,8 +213,10 @@ class RouteMaker:
             way = Way(handler, AnyTarget({name: self.parts[name].quote}))
             handler = compose([self._admission(route, way, {})], handler)
         settings = ShadowSettings(name, route.shadow.sample, self.parts[name].total_s, _SHADOW_BYTES)
-        record = self._compared if route.shadow.compare else self._counted
-        return Shadow(settings, handler, self.shadows, record, self.clock, self.rng, self.keep(name))
+        report = Report(self._counted)
+        if route.shadow.compare:
+            report = Report(self._compared, None if self.caches is None else self.caches.likeness(self.config))
+        return Shadow(settings, handler, self.shadows, report, self.clock, self.rng, self.keep(name))
 
     def _out(self, name: str) -> str | None:
         return self.parts[name].live.out_of_service
@@ -253,6 +255,8 @@ class RouteMaker:
             self.registry.counter("gateway_shadow_differences_total", *names, trait).value += 1
         for measure, ratio in comparison.ratios().items():
             self.registry.histogram("gateway_shadow_ratio", *names, measure).observe(ratio)
+        if comparison.distance is not None:
+            self.registry.histogram("gateway_shadow_distance", *names).observe(comparison.distance)
         self.events.tell("shadow_compared", "info", **comparison.fields())
 
 

@@ -61,6 +61,8 @@ class Comparison:
     result: Result
     primary: Side | None = None
     shadow: Side | None = None
+    distance: float | None = None
+    """Cosine distance of the two texts, 0 for the same; None where there is none, or nothing measures it."""
 
     def ratios(self) -> dict[Measure, float]:
         """The shadow's value over the primary's, for each measure that both have; empty unless both are complete."""
@@ -97,6 +99,7 @@ class Comparison:
             "result": self.result,
             "differences": list(self.differences()),
             "ratios": {measure: round(ratio, 4) for measure, ratio in self.ratios().items()},
+            "distance": None if self.distance is None else round(self.distance, 4),
         }
         for name, side in (("primary", self.primary), ("shadow", self.shadow)):
             if side is not None:

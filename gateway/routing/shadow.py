@@ -3,7 +3,9 @@
 Theory of operation. The copy is sent when the client's own answer has begun, by a task of its own, so
 neither can wait for the other. It is an exchange of its own: consumer `shadow` without tags, priority
 low, its own id, deadline and admission, so no key's limits and no team's budget pay for it. Its reply
-is read and thrown away. When both replies are over, whichever is later, they are compared.
+is read and thrown away. When both replies are over, whichever is later, they are compared; where
+something measures how far their texts are apart, these are kept so long (see `likeness`), and a task
+of its own has it measured, so neither the client nor the next copy waits for that.
 
 The shadow does not follow its client: one that leaves cancels its own exchange, and the copy runs on,
 or every impatient client would be one the candidate is never judged by. What bounds it is its own time
@@ -23,6 +25,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.exchange import Consumer, Exchange, Reply
 from gateway.core.pipeline import Handler, spawn
 from gateway.routing.compare import Comparison, Result, Side, result_of, side_of
+from gateway.routing.likeness import Heard, Likeness
 
 SHADOW_CONSUMER = Consumer("shadow", priority="low")
 """Who pays for shadows: rules of the configuration can name it as any key."""
@@ -45,8 +48,18 @@ class ShadowSettings:
     """A shadow whose reply is larger is cut."""
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where one route's comparisons go, and what is in them."""
+
+    record: Record
+    """Must not raise."""
+    likeness: Likeness | None = None
+    """None: how far apart the texts are is not measured, and nothing of them is kept."""
+
+
 class Shadows:
-    """The shadow requests under way, over all routes: at most `most`."""
+    """The shadow requests under way, over all routes, and those being measured: at most `most` set out."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -74,10 +87,10 @@ class Shadows:
 
     async def cancel(self) -> None:
         """End them all, and wait until they have ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        # One that has just ended may begin to be measured.
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
 
 
@@ -96,16 +109,16 @@ class Shadow:
         settings: ShadowSettings,
         handler: Handler,
         shadows: Shadows,
-        record: Record,
+        report: Report,
         clock: Clock,
         rng: random.Random,
         hold: Hold | None = None,
     ) -> None:
-        """`handler`: the way to the target, with its own admission. `record` must not raise."""
+        """`handler`: the way to the target, with its own admission."""
         self.settings = settings
         self.handler = handler
         self.shadows = shadows
-        self.record = record
+        self.report = report
         self.clock = clock
         self.hold = hold
         self._rng = rng
@@ -169,12 +182,12 @@ class _Scope:
         shadow, exchange = self._shadow, self._exchange
         target = shadow.settings.target
         if shadow.shadows.is_full:
-            shadow.record(Comparison(exchange.request_id, exchange.route or "", target, "skipped"))
+            shadow.report.record(Comparison(exchange.request_id, exchange.route or "", target, "skipped"))
             exchange.decide("shadow", f"none to {target}: as many as may be are under way")
             return
         reply.watch(self._count)
         self._pair = _Pair(shadow, exchange)
-        self._pair.start()
+        self._pair.start(reply)
         exchange.decide("shadow", f"{target} gets a copy ({shadow.settings.sample:.4g} of all do)")
 
     def _count(self, piece: bytes) -> None:
@@ -194,7 +207,10 @@ class _Scope:
 class _Pair:
     """A primary and its copy: runs the copy, and compares when both are over."""
 
-    __slots__ = ("_copy", "_ended", "_exchange", "_length", "_primary", "_release", "_result", "_shadow", "_side")
+    __slots__ = (
+        *("_comparison", "_copy", "_ended", "_exchange", "_heard", "_length", "_primary"),
+        *("_release", "_result", "_shadow", "_side"),
+    )
 
     def __init__(self, shadow: Shadow, exchange: Exchange) -> None:
         self._shadow = shadow
@@ -206,27 +222,41 @@ class _Pair:
         self._result: Result = "cancelled"
         self._length = 0
         self._ended = False
+        self._heard: Heard | None = None
 
-    def start(self) -> None:
-        """Send the copy, from the loop's next turn on: the answer that has just begun goes first."""
+    def start(self, reply: Reply) -> None:
+        """Send the copy, from the loop's next turn on: the answer that has just begun, `reply`, goes first."""
+        likeness = self._shadow.report.likeness
+        if likeness is not None:
+            self._heard = likeness.listen(self._exchange.request, reply)
         self._shadow.shadows.start(self._send(), f"shadow of {self._exchange.request_id}", self._shadow_over)
 
     def primary_over(self, side: Side) -> None:
         """Take the primary's side."""
         self._primary = side
+        if not side.is_complete:
+            self._forget()
         self._compare()
 
     def _shadow_over(self) -> None:
         self._ended = True
         if self._release is not None:
             self._release()
+        if self._result != "ok":
+            # The primary may go on for a long time.
+            self._forget()
         self._compare()
+
+    def _forget(self) -> None:
+        if self._heard is not None:
+            self._heard.forget()
+            self._heard = None
 
     def _compare(self) -> None:
         if self._primary is None or not self._ended:
             return
         exchange, shadow = self._exchange, self._shadow
-        comparison = Comparison(
+        self._comparison = Comparison(
             request_id=exchange.request_id,
             route=exchange.route or "",
             target=shadow.settings.target,
@@ -234,7 +264,18 @@ class _Pair:
             primary=self._primary,
             shadow=self._side,
         )
-        shadow.record(comparison)
+        heard, self._heard = self._heard, None
+        if heard is None:
+            self._record()
+            return
+        shadow.shadows.start(self._measure(heard), f"distance of {exchange.request_id}", self._record)
+
+    async def _measure(self, heard: Heard) -> None:
+        self._comparison = replace(self._comparison, distance=await heard.distance())
+
+    def _record(self) -> None:
+        """Whatever has ended the measuring: without a distance all the rest is still worth knowing."""
+        self._shadow.report.record(self._comparison)
 
     async def _send(self) -> None:
         shadow, copy = self._shadow, self._copy
@@ -269,6 +310,9 @@ class _Pair:
 
     async def _read(self, reply: Reply) -> bool:
         """Read the reply and throw it away; whether it came to its end."""
+        heard = self._heard
+        if heard is not None:
+            heard.copy.open(reply)
         if reply.body is not None:
             self._length = len(reply.body)
             return True
@@ -277,6 +321,8 @@ class _Pair:
             self._length += len(piece)
             if self._length > self._shadow.settings.max_bytes:
                 return False
+            if heard is not None:
+                heard.copy.feed(piece)
         return True
 
 

@@ -20,6 +20,9 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0)
 """1 is no difference, and fine around it."""
 
+DISTANCE_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
+"""Cosine distances: below 0.1 two answers say much the same, and about 1 they have nothing to do with each other."""
+
 SIMILARITY_BUCKETS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.74, 0.78, 0.82, 0.86, 0.9, 0.94, 0.98, 1.0)
 """Cosines: above 0.74 something may be given, in steps as wide as those by which it is learned."""
 
@@ -151,6 +154,13 @@ METRICS: tuple[Metric, ...] = (
         "The copy's latency, first_event, output_tokens, cost or length, divided by the client's.",
         ("route", "target", "measure"),
         RATIO_BUCKETS,
+    ),
+    Metric(
+        "gateway_shadow_distance",
+        "histogram",
+        "Cosine distance of the copy's text to the client's, by this machine's embedder; 0 is the same.",
+        ("route", "target"),
+        DISTANCE_BUCKETS,
     ),
     Metric(
         "gateway_cache_requests_total",

@@ -157,7 +157,7 @@ async def test_after_a_reload_with_another_model_there_are_no_vectors_until_a_re
     assert await works.semantics.embed("Who are you?") is not None
     other = loaded(TEXT.replace("SEMANTIC", "{mode: static}").replace("model: one", "model: two"), GONE).config
     changed = other.model_copy(update={"cache": works.config.cache})
-    with pytest.raises(EmbedderUnavailable, match="is another one now .target:emb.: restart"):
+    with pytest.raises(EmbedderUnavailable, match=r"is another one now .target:emb.: restart"):
         works.semantics.follow(changed)
     assert await works.semantics.embed("Who are you?") is None
     works.semantics.follow(works.config)

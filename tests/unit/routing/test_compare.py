@@ -95,6 +95,8 @@ def test_a_log_line_has_names_and_numbers() -> None:
     assert fields["primary"]["ttft_ms"] == 200.0
     assert fields["shadow"]["duration_ms"] == 2000.0
     assert fields["ratios"]["cost"] == 0.25
+    assert fields["distance"] is None
+    assert replace(_comparison(), distance=0.123456).fields()["distance"] == 0.1235
     skipped = _comparison(None, None, "skipped").fields()
     assert "primary" not in skipped
     assert "shadow" not in skipped

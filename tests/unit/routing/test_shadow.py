@@ -1,16 +1,20 @@
 """A sampled copy to another target."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from gateway.core.errors import RateLimited, UpstreamConnectError, UpstreamTruncated
-from gateway.core.exchange import Attempt, Exchange, Reply, RequestHead, Usage
+from gateway.core.exchange import Attempt, Dialect, Exchange, Operation, Reply, RequestHead, Usage
 from gateway.routing.compare import Comparison
-from gateway.routing.shadow import SHADOW_CONSUMER, Hold, Shadow, Shadows, ShadowSettings
+from gateway.routing.likeness import Likeness
+from gateway.routing.shadow import SHADOW_CONSUMER, Hold, Report, Shadow, Shadows, ShadowSettings
+from gateway.wire.replay import Collector, Replay
 from tests.fakes import FakeClock, event_frame, events_of, exchange, request
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +62,7 @@ class _World:
         max_bytes: int = 1000,
         max_s: float = 60.0,
         hold: Hold | None = None,
+        likeness: Likeness | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.primary = _Target("primary", self.clock)
@@ -65,9 +70,8 @@ class _World:
         self.recorded: list[Comparison] = []
         self.shadows = Shadows(most)
         settings = ShadowSettings("copy", sample, max_s, max_bytes)
-        self.policy = Shadow(
-            settings, self.copy, self.shadows, self.recorded.append, self.clock, random.Random(7), hold
-        )
+        report = Report(self.recorded.append, likeness)
+        self.policy = Shadow(settings, self.copy, self.shadows, report, self.clock, random.Random(7), hold)
 
     async def serve(self, asked: Exchange | None = None) -> Exchange:
         """An exchange, served and read as the edge reads."""
@@ -84,6 +88,10 @@ class _World:
         await _until(lambda: len(self.shadows) == 0)
         [comparison] = self.recorded
         return comparison
+
+
+def _stream(*frames: bytes, fault: BaseException | None = None) -> Reply:
+    return Reply(200, [], events=events_of(*frames, fault=fault), error_event=event_frame)
 
 
 async def _until(claim: Callable[[], bool]) -> None:
@@ -112,10 +120,8 @@ async def test_both_replies_are_compared_when_both_are_over() -> None:
 
 async def test_a_stream_is_compared_too_and_its_copy_read_to_the_end() -> None:
     world = _World()
-    world.primary.make = lambda: Reply(
-        200, [], events=events_of(b"data: 1\n\n", b"data: 2\n\n"), error_event=event_frame
-    )
-    world.copy.make = lambda: Reply(200, [], events=events_of(b"data: 1\n\n"), error_event=event_frame)
+    world.primary.make = lambda: _stream(b"data: 1\n\n", b"data: 2\n\n")
+    world.copy.make = lambda: _stream(b"data: 1\n\n")
     await world.serve(exchange(request(head=RequestHead(stream=True)), route="chat"))
     comparison = await world.settle()
     assert comparison.ratios()["length"] == 0.5
@@ -388,3 +394,170 @@ async def test_a_stored_reply_has_no_side_to_compare_with() -> None:
     world = _World()
     await world.serve(exchange(route="chat", cache="hit"))
     assert (world.copy.exchanges, world.recorded) == ([], [])
+
+
+class _Texts(Replay):
+    """Reads replies as the gateway does, and shows what it has put together."""
+
+    def __init__(self) -> None:
+        self.collectors: list[Collector] = []
+
+    def collector(self, dialect: Dialect, operation: Operation) -> Collector:
+        """For a stream."""
+        self.collectors.append(super().collector(dialect, operation))
+        return self.collectors[-1]
+
+
+class _Meter:
+    """Measures texts, when it is let."""
+
+    def __init__(self) -> None:
+        self.measured: list[tuple[str, str]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.found: float | None = 0.25
+        self.texts = _Texts()
+        self.likeness = Likeness(self.texts, self.distance)
+
+    async def distance(self, one: str, other: str) -> float | None:
+        """A quarter."""
+        self.measured.append((one, other))
+        await self.gate.wait()
+        return self.found
+
+
+def _body(text: str) -> Reply:
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return Reply(200, [], body=json.dumps({"id": "c", "choices": [choice]}).encode())
+
+
+def _frames(*texts: str) -> list[bytes]:
+    """The frames of a chat's stream that says this."""
+    choices: list[Any] = [{"index": 0, "delta": {"content": text}, "finish_reason": None} for text in texts]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    data = [json.dumps({"id": "c", "choices": [choice]}).encode() for choice in choices]
+    return [b"data: %b\n\n" % each for each in [*data, b"[DONE]"]]
+
+
+async def test_how_far_the_texts_are_apart_is_measured_when_both_are_over() -> None:
+    meter = _Meter()
+    world = _World(likeness=meter.likeness)
+    world.primary.make = lambda: _body("yes")
+    world.copy.make = lambda: _body("no")
+    await world.serve()
+    assert meter.measured == [], "the primary alone is over"
+    assert (await world.settle()).distance == 0.25
+    assert meter.measured == [("yes", "no")]
+
+
+async def test_streams_are_put_together_for_it() -> None:
+    meter = _Meter()
+    world = _World(likeness=meter.likeness)
+    world.primary.make = lambda: _stream(*_frames("ye", "s"))
+    world.copy.make = lambda: _stream(*_frames("n", "o"))
+    await world.serve(exchange(request(head=RequestHead(stream=True)), route="chat"))
+    assert (await world.settle()).distance == 0.25
+    assert meter.measured == [("yes", "no")]
+
+
+async def test_who_measures_nothing_watches_nothing_but_the_length() -> None:
+    world = _World()
+    world.primary.make = lambda: _stream(*_frames("yes"))
+    async with world.policy(exchange(), world.primary) as reply:
+        assert len(reply.taps) == 1
+    assert (await world.settle()).distance is None
+
+
+async def test_a_client_does_not_wait_until_it_is_measured() -> None:
+    meter = _Meter()
+    meter.gate.clear()
+    world = _World(likeness=meter.likeness)
+    world.primary.make = world.copy.make = lambda: _body("yes")
+    async with world.policy(exchange(), world.primary):
+        await _until(lambda: len(world.shadows) == 0)
+    assert (world.primary.left, world.recorded) == (1, [])
+    await _until(lambda: len(meter.measured) == 1)
+    meter.gate.set()
+    assert (await world.settle()).distance == 0.25
+
+
+async def test_what_has_no_distance_in_time_is_compared_without() -> None:
+    meter = _Meter()
+    meter.found = None
+    world = _World(likeness=meter.likeness)
+    world.primary.make = world.copy.make = lambda: _body("yes")
+    await world.serve()
+    comparison = await world.settle()
+    assert (comparison.distance, comparison.result, comparison.ratios()["length"]) == (None, "ok", 1.0)
+
+
+async def test_a_copy_that_fails_has_no_distance_and_nothing_more_is_kept_of_its_primary() -> None:
+    meter = _Meter()
+    world = _World(likeness=meter.likeness)
+    world.primary.make = lambda: _stream(*_frames("yes"))
+    world.copy.fault = UpstreamConnectError("refused")
+    async with world.policy(exchange(), world.primary) as reply:
+        await _until(lambda: len(world.copy.exchanges) == 1 and len(world.shadows) == 0)
+        for tap in reply.taps:
+            tap(b"".join(_frames("yes")))
+    [collector] = meter.texts.collectors
+    assert collector.body(Usage()) is None, "it was given nothing"
+    assert (await world.settle()).result == "error"
+    assert meter.measured == []
+
+
+async def test_a_copy_that_answers_with_an_error_or_is_cut_has_no_distance() -> None:
+    meter = _Meter()
+    world = _World(likeness=meter.likeness, max_bytes=10)
+    world.primary.make = lambda: _body("yes")
+    for make in (lambda: Reply(500, [], body=b"{}"), lambda: _stream(*_frames("yes"))):
+        world.copy.make = make
+        await world.serve()
+        await _until(lambda: len(world.shadows) == 0)
+    assert [comparison.result for comparison in world.recorded] == ["error", "cut"]
+    assert meter.measured == []
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_client_that_leaves_has_no_whole_answer_to_compare_with(is_first: bool) -> None:
+    meter = _Meter()
+    world = _World(likeness=meter.likeness)
+    world.primary.make = world.copy.make = lambda: _stream(*_frames("yes"))
+    if is_first:
+        world.copy.gate.clear()
+    with pytest.raises(asyncio.CancelledError):
+        async with world.policy(exchange(), world.primary):
+            if not is_first:
+                await _until(lambda: len(world.copy.exchanges) == 1 and len(world.shadows) == 0)
+            raise asyncio.CancelledError
+    world.copy.gate.set()
+    comparison = await world.settle()
+    assert (comparison.result, comparison.distance, meter.measured) == ("ok", None, [])
+
+
+async def test_a_drain_ends_what_is_being_measured_and_all_the_rest_is_told() -> None:
+    meter = _Meter()
+    meter.gate.clear()
+    world = _World(likeness=meter.likeness)
+    world.primary.make = world.copy.make = lambda: _body("yes")
+    await world.serve()
+    await _until(lambda: len(meter.measured) == 1)
+    await world.shadows.cancel()
+    assert len(world.shadows) == 0
+    [comparison] = world.recorded
+    assert (comparison.result, comparison.distance) == ("ok", None)
+
+
+async def test_a_drain_ends_what_begins_to_be_measured_meanwhile() -> None:
+    """A copy that is over already, and whose end nobody has been told yet when the drain ends all."""
+    meter = _Meter()
+    meter.gate.clear()
+    world = _World(likeness=meter.likeness)
+    world.primary.make = world.copy.make = lambda: _body("yes")
+    await world.serve()
+    [task] = world.shadows._tasks
+    await _until(task.done)
+    await world.shadows.cancel()
+    assert len(world.shadows) == 0
+    assert [(each.result, each.distance) for each in world.recorded] == [("ok", None)]
