@@ -21,7 +21,7 @@ from gateway.core.pipeline import Handler, Policy, compose
 from gateway.core.price import Price
 from gateway.mock.bodies import read_body
 from gateway.policies.attempt import Attempted
-from gateway.policies.billing import Billed
+from gateway.policies.billing import Billing
 from gateway.policies.breaker import Breaker, BreakerSettings, Change
 from gateway.policies.bulkhead import Bulkhead, BulkheadSettings
 from gateway.policies.calibration import Calibration
@@ -105,14 +105,17 @@ class TargetMaker:
                 queue.append(lease.get(("bulkhead", settings, *identity), lambda: Bulkhead(settings, name, self.clock)))
             origin = origin_of(base_url)
             destination = Destination(KINDS[config.provider].name, config.model, origin.host, origin.port)
-            attempted = Attempted(name, destination, self.observer, self.clock)
             known = by_model(config, self.clock)
-            target = Target(_settings(name, config, base_url), upstream, self.clock)
-            policies = [*queue, attempted, Billed(price, calibration, known)]
+            billing = Billing(price, calibration, known)
+            attempted = Attempted(name, destination, self.observer, self.clock, billing)
+            # The method, not the object: Python calls it without a detour through C.
+            target = Target(_settings(name, config, base_url), upstream, self.clock).__call__
+            policies = [*queue, attempted]
             if config.coalesce is not None:
                 meter = CoalesceMeter(self.registry, name)
                 dispatch = Dispatch(name, target, queue, config.timeouts.total, self.clock, meter)
-                policies.insert(0, _coalesce(config, config.coalesce, dispatch, attempted, bills(price, known)))
+                shared = Attempted(name, destination, self.observer, self.clock, None)
+                policies.insert(0, _coalesce(config, config.coalesce, dispatch, shared, bills(price, known)))
             handler = compose(policies, target)
         parts = Parts(
             LiveTarget(name, config, upstream, out, breaker),
@@ -169,7 +172,7 @@ def _coalesce(
     wanted: CoalesceConfig,
     dispatch: Dispatch,
     attempted: Policy,
-    bill: Callable[[int, int], Billed],
+    bill: Callable[[int, int], Billing],
 ) -> Coalesce:
     settings = CoalesceSettings(wanted.wait, wanted.max_inputs, wanted.max_tokens)
     forwarded = Sieve((FORWARDED_UP | KINDS[config.provider].forwards).__contains__)

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from gateway.core.exchange import Exchange, Reply
 
@@ -33,6 +33,15 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class Binding(Protocol):
+    """A policy that knows a shorter way to itself: two calls less for each request than by its `__call__`."""
+
+    def bind(self, call_next: Handler) -> Handler:
+        """What answers as `policy(exchange, call_next)` does."""
+        ...
+
+
 def compose(policies: Sequence[Policy], handler: Handler) -> Handler:
     """`handler` inside all of `policies`, the first outermost."""
     for policy in reversed(policies):
@@ -41,6 +50,9 @@ def compose(policies: Sequence[Policy], handler: Handler) -> Handler:
 
 
 def _bind(policy: Policy, call_next: Handler) -> Handler:
+    if isinstance(policy, Binding):
+        return policy.bind(call_next)
+
     def bound(exchange: Exchange) -> AbstractAsyncContextManager[Reply]:
         return policy(exchange, call_next)
 

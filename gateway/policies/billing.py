@@ -9,8 +9,6 @@ too few.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 
 from gateway.core.errors import (
     ClientFault,
@@ -23,8 +21,7 @@ from gateway.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from gateway.core.exchange import Attempt, Exchange, Reply, Usage
-from gateway.core.pipeline import Handler
+from gateway.core.exchange import Attempt, Exchange
 from gateway.core.price import Price, cost_nusd
 from gateway.core.tokens import estimate_tokens
 from gateway.policies.calibration import Calibration
@@ -34,11 +31,8 @@ from gateway.policies.quote import is_plain_text
 _MAKING = ("audio/", "images/", "videos", "responses/compact")
 
 
-class Billed:
-    """Writes into a try what it used and cost, below the yield. Innermost, so that it sees every try alone.
-
-    Above the yield, a try after another one gets a usage of its own: the last one's is in its bill.
-    """
+class Billing:
+    """Writes into a try of one target what it used and cost. It sees every try alone, once, when it is over."""
 
     __slots__ = ("_by_model", "_calibration", "_price")
 
@@ -53,10 +47,6 @@ class Billed:
         self._price = price
         self._calibration = calibration
         self._by_model = by_model
-
-    def __call__(self, exchange: Exchange, call_next: Handler) -> AbstractAsyncContextManager[Reply]:
-        """The reply of `call_next`."""
-        return _Scope(self, exchange, call_next)
 
     def settle(self, exchange: Exchange, attempt: Attempt, status: int | None, error: BaseException | None) -> None:
         """Write the bill of a try that is over. `status` is its reply's; None if none began."""
@@ -77,7 +67,9 @@ class Billed:
         elif usage.source == "provider" and self._calibration is not None and self._calibration.wants_next():
             self._learn(exchange, self._calibration)
         attempt.usage = usage
-        price = self._price or self._price_of(exchange)
+        price = self._price
+        if price is None and self._by_model is not None:
+            price = self._price_of(exchange, self._by_model)
         _charge(exchange, attempt, None if price is None else cost_nusd(price, usage))
 
     def _settle_relayed(self, exchange: Exchange, attempt: Attempt) -> None:
@@ -90,11 +82,10 @@ class Billed:
         elif request.suffix.startswith(_MAKING):
             _charge(exchange, attempt, None)
 
-    def _price_of(self, exchange: Exchange) -> Price | None:
-        if self._by_model is None:
-            return None
+    @staticmethod
+    def _price_of(exchange: Exchange, by_model: Callable[[str], Price | None]) -> Price | None:
         for name in (exchange.model_served, exchange.request.head.model):
-            price = self._by_model(name) if name else None
+            price = by_model(name) if name else None
             if price is not None:
                 return price
         return None
@@ -104,42 +95,6 @@ class Billed:
         request, tokens = exchange.request, exchange.usage.input_tokens
         if tokens and is_plain_text(request):
             calibration.observe(len(request.body), tokens)
-
-
-class _Scope:
-    """Written by hand: every try passes it."""
-
-    __slots__ = ("_attempt", "_billed", "_call_next", "_exchange", "_inner", "_status")
-
-    def __init__(self, billed: Billed, exchange: Exchange, call_next: Handler) -> None:
-        self._billed = billed
-        self._exchange = exchange
-        self._call_next = call_next
-        self._attempt = exchange.attempts[-1]
-        self._status: int | None = None
-
-    async def __aenter__(self) -> Reply:
-        exchange = self._exchange
-        if self._attempt.number > 1:
-            exchange.usage = Usage()
-        try:
-            self._inner = self._call_next(exchange)
-            reply = await self._inner.__aenter__()
-        except BaseException as error:
-            self._billed.settle(exchange, self._attempt, None, error)
-            raise
-        self._status = reply.status
-        return reply
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self._inner.__aexit__(kind, error, traceback)
-        except BaseException as raised:
-            self._billed.settle(self._exchange, self._attempt, self._status, raised)
-            raise
-        self._billed.settle(self._exchange, self._attempt, self._status, error)
 
 
 def _charge(exchange: Exchange, attempt: Attempt, cost: int | None) -> None:

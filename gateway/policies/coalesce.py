@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import NamedTuple
 
 from gateway.core.errors import Headers
-from gateway.core.exchange import Exchange, Reply, Request, Usage
+from gateway.core.exchange import Exchange, Reply, Request
 from gateway.core.pipeline import Handler, Policy
-from gateway.policies.billing import Billed
+from gateway.policies.billing import Billing
 from gateway.policies.coalesce_batch import Batch
 from gateway.policies.coalesce_inputs import Inputs, read_inputs
 from gateway.policies.coalesce_member import Dispatch, Member
@@ -51,10 +51,10 @@ class Coalesce:
         settings: CoalesceSettings,
         dispatch: Dispatch,
         attempted: Policy,
-        bill: Callable[[int, int], Billed],
+        bill: Callable[[int, int], Billing],
         forwarded: Callable[[Headers], Headers],
     ) -> None:
-        """`attempted` makes a try of what it stands around. `bill`: for one's place among so many in a call.
+        """`attempted` makes a try of what it stands around, and no bill. `bill`: for one's place among so many in a call.
 
         `forwarded`: those of the client's headers that go up.
         """
@@ -177,9 +177,6 @@ class _Together:
     def __call__(self, exchange: Exchange) -> AbstractAsyncContextManager[Reply]:
         """This one's part."""
         self._attempt = exchange.attempts[-1]
-        if self._attempt.number > 1:
-            # The last try's is in its bill.
-            exchange.usage = Usage()
         return self
 
     async def __aenter__(self) -> Reply:

@@ -8,9 +8,13 @@ _SLOTS = 10
 
 
 class SlidingCounts:
-    """Two counts over the last `window_s` seconds, cheap to add to. Times are monotonic and never go back."""
+    """Two counts over the last `window_s` seconds, cheap to add to. Times are monotonic and never go back.
 
-    __slots__ = ("_first", "_second", "_slot", "_turns_at_s", "_width_s", "first", "second")
+    What is counted in the present slot stands in `fresh_first` and `fresh_second`, as long as `turns_at_s`
+    has not come; whoever adds to them calls `age` before.
+    """
+
+    __slots__ = ("_first", "_second", "_slot", "_width_s", "fresh_first", "fresh_second", "turns_at_s")
 
     def __init__(self, window_s: float) -> None:
         self._width_s = window_s / _SLOTS
@@ -21,42 +25,46 @@ class SlidingCounts:
         self._first = [0] * _SLOTS
         self._second = [0] * _SLOTS
         self._slot = 0
-        self._turns_at_s = 0.0
-        self.first = 0
-        self.second = 0
+        self.turns_at_s = 0.0
+        self.fresh_first = 0
+        self.fresh_second = 0
+
+    @property
+    def first(self) -> int:
+        """How many of the first are in the window; after `age`."""
+        return sum(self._first) + self.fresh_first
+
+    @property
+    def second(self) -> int:
+        """How many of the second are in the window; after `age`."""
+        return sum(self._second) + self.fresh_second
 
     def add_first(self, now_s: float) -> None:
         """Count one in the first."""
-        if now_s >= self._turns_at_s:
-            self._turn(now_s)
-        self._first[self._slot] += 1
-        self.first += 1
+        self.age(now_s)
+        self.fresh_first += 1
 
     def add_second(self, now_s: float) -> None:
         """Count one in the second."""
-        if now_s >= self._turns_at_s:
-            self._turn(now_s)
-        self._second[self._slot] += 1
-        self.second += 1
+        self.age(now_s)
+        self.fresh_second += 1
 
     def age(self, now_s: float) -> None:
         """Let go of what has left the window; before the counts are read."""
-        if now_s >= self._turns_at_s:
-            self._turn(now_s)
-
-    def _turn(self, now_s: float) -> None:
-        width_s = self._width_s
-        behind_s = now_s - self._turns_at_s
-        if behind_s >= width_s * _SLOTS:
-            self.clear()
-            self._turns_at_s = now_s + width_s
+        if now_s < self.turns_at_s:
             return
-        while now_s >= self._turns_at_s:
+        width_s = self._width_s
+        if now_s - self.turns_at_s >= width_s * _SLOTS:
+            self.clear()
+            self.turns_at_s = now_s + width_s
+            return
+        self._first[self._slot], self._second[self._slot] = self.fresh_first, self.fresh_second
+        self.fresh_first = self.fresh_second = 0
+        while now_s >= self.turns_at_s:
             slot = self._slot = (self._slot + 1) % _SLOTS
-            self.first -= self._first[slot]
-            self.second -= self._second[slot]
+            # Of the present slot the fresh counts tell.
             self._first[slot] = self._second[slot] = 0
-            self._turns_at_s += width_s
+            self.turns_at_s += width_s
 
 
 class FailureWindow:
@@ -83,7 +91,11 @@ class FailureWindow:
     def succeeded(self, now_s: float) -> None:
         """Count a success."""
         self.in_a_row = 0
-        self._counts.add_first(now_s)
+        counts = self._counts
+        if now_s >= counts.turns_at_s:
+            counts.age(now_s)
+        # In the open, because every request passes here.
+        counts.fresh_first += 1
 
     def failed(self, now_s: float) -> str | None:
         """Count a failure; why it is one too many, or None."""

@@ -78,24 +78,29 @@ class AccessRecord(Struct, gc=False):
 
 
 def access_record(
-    exchange: Exchange, outcome: Outcome, *, wall_s: float, duration_s: float, ttft_s: float | None
+    exchange: Exchange, outcome: Outcome, wall_s: float, duration_s: float, ttft_s: float | None
 ) -> AccessRecord:
     """The log line of a finished exchange. `wall_s` is now, in Unix seconds."""
     head = exchange.request.head
+    asked, served = head.model, exchange.model_served
+    if asked is not None and not (len(asked) <= MAX_TEXT and asked.isascii()):
+        asked = _short(asked)
+    if served is not None and not (len(served) <= MAX_TEXT and served.isascii()):
+        served = _short(served)
     usage = exchange.usage
     cost_nusd = exchange.cost_nusd
     overhead_s = exchange.overhead_s
     return AccessRecord(
         rfc3339(wall_s),
-        LEVELS.get(outcome, "info"),
+        "info" if outcome == "ok" else LEVELS.get(outcome, "info"),
         "request",
         exchange.request_id,
         exchange.trace.trace_id,
         exchange.consumer.id if exchange.consumer is not None else None,
         exchange.route,
         exchange.target,
-        _short(head.model) if head.model is not None else None,
-        _short(exchange.model_served) if exchange.model_served is not None else None,
+        asked,
+        served,
         _short(exchange.prompt_name) if exchange.prompt_name is not None else None,
         _short(exchange.prompt_version) if exchange.prompt_version is not None else None,
         usage.input_tokens,
@@ -145,7 +150,5 @@ def plain_code(error: GatewayError) -> str:
 
 
 def _short(text: str) -> str:
-    if len(text) <= MAX_TEXT and text.isascii():
-        return text
     # JSON can name half of a surrogate pair, which no encoder can write.
     return text[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")

@@ -44,6 +44,24 @@ async def test_the_first_policy_is_the_outermost() -> None:
     assert notes == ["a in", "b in", "reply", "b out", "a out"]
 
 
+class Shortened(Noting):
+    """A policy that makes its handler itself."""
+
+    def bind(self, call_next: Handler) -> Handler:
+        """As `Binding.bind`."""
+        self._notes.append(f"{self._name} bound")
+        return lambda asked: self(asked, call_next)
+
+
+async def test_a_policy_may_bind_itself_once_for_all_requests() -> None:
+    notes: list[str] = []
+    handler = compose([Shortened("a", notes), Noting("b", notes)], Answering().handler)
+    for _ in range(2):
+        async with handler(exchange()):
+            pass
+    assert notes == ["a bound", *["a in", "b in", "b out", "a out"] * 2]
+
+
 async def test_without_policies_the_handler_is_left_as_it_is() -> None:
     handler = Answering().handler
     assert compose([], handler) == handler

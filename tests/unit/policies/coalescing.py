@@ -10,7 +10,7 @@ from gateway.core.exchange import Exchange, Reply, RequestHead, Usage
 from gateway.core.pipeline import Policy
 from gateway.core.price import Price
 from gateway.policies.attempt import Attempted
-from gateway.policies.billing import Billed
+from gateway.policies.billing import Billing
 from gateway.policies.coalesce import Coalesce, CoalesceSettings
 from gateway.policies.coalesce_bills import bills
 from gateway.policies.coalesce_member import Dispatch, Result, Way
@@ -104,16 +104,13 @@ class House:
         self.counts = Counts()
         sightings = Sightings(self.clock, targets=["a"])
         self.registry = sightings.registry
-        attempted = Attempted("a", Destination("openai", None, "h", 443), sightings.observer, self.clock)
+        destination = Destination("openai", None, "h", 443)
+        together = Attempted("a", destination, sightings.observer, self.clock, None)
         dispatch = Dispatch("a", self.provider, queue, 60.0, clock or self.clock, self.counts)
         settings = settings or CoalesceSettings(wait_s=0.0, max_inputs=100, max_tokens=1000)
-        self.coalesce = Coalesce(settings, dispatch, attempted, bills(PRICE, None), _forwarded)
-        billed = Billed(PRICE, None)
-
-        def alone(asked: Exchange) -> Any:
-            return attempted(asked, lambda tried: billed(tried, self.provider))
-
-        self.alone = alone
+        self.coalesce = Coalesce(settings, dispatch, together, bills(PRICE, None), _forwarded)
+        alone = Attempted("a", destination, sightings.observer, self.clock, Billing(PRICE, None))
+        self.alone = alone.bind(self.provider)
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def ask(self, asked: Exchange) -> dict[str, Any]:

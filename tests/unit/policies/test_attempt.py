@@ -10,6 +10,7 @@ from gateway.core.errors import UpstreamConnectError, UpstreamTimeout
 from gateway.core.exchange import Exchange, Reply
 from gateway.core.pipeline import Policy, compose
 from gateway.policies.attempt import Attempted
+from gateway.policies.billing import Billing
 from gateway.telemetry.tracing import Destination
 from tests.fakes import TRACE_ID, Answering, FakeClock, Sightings, exchange
 
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.anyio
 
 
 def _policy(sightings: Sightings, clock: FakeClock, target: str = "mock") -> Attempted:
-    return Attempted(target, Destination("mock", None, "127.0.0.1", 9000), sightings.observer, clock)
+    return Attempted(
+        target, Destination("mock", None, "127.0.0.1", 9000), sightings.observer, clock, Billing(None, None)
+    )
 
 
 async def test_an_attempt_is_open_while_its_reply_streams_and_counted_when_it_is_over() -> None:

@@ -19,11 +19,13 @@ from gateway.core.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
-from gateway.core.exchange import Attempt, Exchange, Operation, Reply, RequestHead, Usage
+from gateway.core.exchange import Exchange, Operation, Reply, RequestHead, Usage
 from gateway.core.price import Price
-from gateway.policies.billing import Billed
+from gateway.policies.attempt import Attempted
+from gateway.policies.billing import Billing
 from gateway.policies.calibration import Calibration
-from tests.fakes import exchange, request
+from gateway.telemetry.tracing import Destination
+from tests.fakes import FakeClock, Sightings, exchange, request
 
 pytestmark = pytest.mark.anyio
 
@@ -61,9 +63,13 @@ class Target:
 
 
 def asking(operation: Operation = "chat") -> Exchange:
-    asked = exchange(request(head=RequestHead(model="m"), body=BODY, operation=operation))
-    asked.attempts.append(Attempt(1, "mock"))
-    return asked
+    return exchange(request(head=RequestHead(model="m"), body=BODY, operation=operation))
+
+
+def billing_by(billing: Billing) -> Attempted:
+    """What makes a try, and has `billing` write its bill."""
+    clock = FakeClock()
+    return Attempted("mock", Destination("mock", None, "127.0.0.1", 9000), Sightings(clock).observer, clock, billing)
 
 
 async def billed(
@@ -71,7 +77,7 @@ async def billed(
 ) -> None:
     """One try, to its end."""
     try:
-        async with Billed(price, learn or Calibration())(asked, target):
+        async with billing_by(Billing(price, learn or Calibration()))(asked, target):
             pass
     except (GatewayError, GeneratorExit):
         return
@@ -88,7 +94,6 @@ async def test_every_try_is_billed_for_itself_and_the_exchange_for_all() -> None
     """F31."""
     asked = asking()
     await billed(asked, Target(Usage(7, 5, source="provider"), after=UpstreamTruncated("cut")))
-    asked.attempts.append(Attempt(2, "mock"))
     await billed(asked, Target(Usage(1, 1, source="provider")))
     assert [attempt.cost_nusd for attempt in asked.attempts] == [60, 14]
     assert asked.cost_nusd == 74
@@ -193,7 +198,6 @@ async def test_a_deadline_that_passed_before_there_was_a_connection_costs_nothin
 async def test_a_sum_with_an_unknown_cost_is_unknown(unknown_first: bool) -> None:
     asked = asking()
     await billed(asked, Target(Usage(7, 5, source="provider")), None if unknown_first else PRICE)
-    asked.attempts.append(Attempt(2, "mock"))
     await billed(asked, Target(Usage(1, 1, source="provider")), PRICE if unknown_first else None)
     assert asked.cost_nusd is None
     assert [attempt.cost_nusd for attempt in asked.attempts] == ([None, 14] if unknown_first else [60, None])
@@ -202,9 +206,7 @@ async def test_a_sum_with_an_unknown_cost_is_unknown(unknown_first: bool) -> Non
 async def test_a_refused_try_changes_nothing_of_what_is_billed() -> None:
     asked = asking()
     await billed(asked, Target(before=UpstreamError("503", upstream_status=503)))
-    asked.attempts.append(Attempt(2, "mock"))
     await billed(asked, Target(Usage(1, 1, source="provider")))
-    asked.attempts.append(Attempt(3, "mock"))
     await billed(asked, Target(before=UpstreamConnectError("refused")))
     assert asked.cost_nusd == 14
 
@@ -215,14 +217,16 @@ async def test_a_target_without_a_price_has_the_models_that_answered(served: str
     prices = {"dear": Price(input=100_000_000, output=0), "m": Price(input=10_000_000, output=0)}
     asked = asking()
     asked.model_served = served
-    async with Billed(None, None, lambda name: prices.get(name))(asked, Target(Usage(1, 1, source="provider"))):
+    target = Target(Usage(1, 1, source="provider"))
+    async with billing_by(Billing(None, None, lambda name: prices.get(name)))(asked, target):
         pass
     assert asked.cost_nusd == cost
 
 
 async def test_a_model_that_nobody_knows_has_no_cost() -> None:
     asked = asking()
-    async with Billed(None, None, lambda name: None)(asked, Target(Usage(1, 1, source="provider"))):
+    target = Target(Usage(1, 1, source="provider"))
+    async with billing_by(Billing(None, None, lambda name: None))(asked, target):
         pass
     assert asked.attempts[0].cost_nusd is None
 
@@ -231,7 +235,7 @@ async def test_a_cancelled_try_is_billed_and_stays_cancelled() -> None:
     """F55."""
     asked = asking()
     with pytest.raises(asyncio.CancelledError):
-        async with Billed(PRICE, None)(asked, Target(before=asyncio.CancelledError())):
+        async with billing_by(Billing(PRICE, None))(asked, Target(before=asyncio.CancelledError())):
             pass
     assert asked.cost_nusd == 3 + GUESS
 

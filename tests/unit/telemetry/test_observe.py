@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -77,6 +78,18 @@ def desk(tmp_path: Path, clock: Clock) -> Iterator[Desk]:
     yield Desk(observer, registry, recent, sink, path)
     sink.close(5)
     os.close(fd)
+
+
+@contextmanager
+def attempting(observer: Observer, exchange: Exchange, attempt: Attempt, destination: Destination) -> Iterator[Attempt]:
+    """A try at a target, from before it is sent until its reply is over."""
+    span = observer.start_attempt(exchange, attempt, destination)
+    try:
+        yield attempt
+    except BaseException as error:
+        observer.end_attempt(exchange, attempt, span, error)
+        raise
+    observer.end_attempt(exchange, attempt, span, None)
 
 
 def served(exchange: Exchange) -> Exchange:
@@ -236,7 +249,7 @@ def test_a_request_is_in_flight_from_its_route_to_its_end(desk: Desk, make_excha
 def test_an_attempt_is_sent_in_the_trace_of_its_exchange(desk: Desk, make_exchange: MakeExchange) -> None:
     """F128."""
     exchange, attempt = make_exchange(), Attempt(1, "stable")
-    with desk.observer.observe_attempt(exchange, attempt, DESTINATION) as begun:
+    with attempting(desk.observer, exchange, attempt, DESTINATION) as begun:
         assert begun is attempt
         version, trace_id, span_id, flags = attempt.traceparent.decode().split("-")
         attempt.status = 200
@@ -260,7 +273,7 @@ def test_an_attempt_is_counted_by_what_ended_it(
     desk: Desk, make_exchange: MakeExchange, error: BaseException, outcome: Outcome
 ) -> None:
     attempt = Attempt(1, "stable")
-    with pytest.raises(type(error)), desk.observer.observe_attempt(make_exchange(), attempt, DESTINATION):
+    with pytest.raises(type(error)), attempting(desk.observer, make_exchange(), attempt, DESTINATION):
         raise error
     assert desk.value("gateway_upstream_attempts_total", "stable", outcome) == 1
 
@@ -273,7 +286,7 @@ def test_an_attempt_that_was_refused_is_counted_by_the_providers_status(
     desk: Desk, make_exchange: MakeExchange, status: int, outcome: Outcome
 ) -> None:
     attempt = Attempt(1, "stable")
-    with desk.observer.observe_attempt(make_exchange(), attempt, DESTINATION):
+    with attempting(desk.observer, make_exchange(), attempt, DESTINATION):
         attempt.status = status
     assert desk.value("gateway_upstream_attempts_total", "stable", outcome) == 1
 
@@ -283,7 +296,7 @@ def test_an_attempt_that_was_cancelled_takes_the_cause_from_its_exchange(
 ) -> None:
     exchange, attempt = make_exchange(), Attempt(1, "stable")
     exchange.error = ShuttingDown("drained")
-    with pytest.raises(asyncio.CancelledError), desk.observer.observe_attempt(exchange, attempt, DESTINATION):
+    with pytest.raises(asyncio.CancelledError), attempting(desk.observer, exchange, attempt, DESTINATION):
         raise asyncio.CancelledError
     assert desk.value("gateway_upstream_attempts_total", "stable", "overloaded") == 1
 
@@ -307,7 +320,7 @@ async def test_the_spans_of_a_recorded_exchange_end_with_its_scopes(clock: Clock
         observer = Observer(registry=Registry(), tracer=tracer, sink=None, recent=Recent(), clock=clock)
         exchange, attempt = make_exchange(), Attempt(1, "stable")
         exchange.trace = tracer.begin(None, None)
-        with observer.observe(exchange), observer.observe_attempt(exchange, attempt, DESTINATION):
+        with observer.observe(exchange), attempting(observer, exchange, attempt, DESTINATION):
             attempt.status = 200
         assert attempt.traceparent.endswith(b"-01")
         await tracer.shutdown(5)
@@ -320,7 +333,7 @@ def test_what_a_try_cost_is_counted_and_what_nobody_knows_is_too(desk: Desk, mak
     destination = Destination("openai", None, "eu.example.com", 443)
     for target, cost_nusd in (("stable", 250_000_000), ("payg", 500_000_000), ("stable", None), ("stable", 0)):
         attempt = Attempt(1, target)
-        with desk.observer.observe_attempt(exchange, attempt, destination):
+        with attempting(desk.observer, exchange, attempt, destination):
             attempt.cost_nusd = cost_nusd
     assert desk.value("gateway_cost_usd_total", "support-*", "stable") == 0.25
     assert desk.value("gateway_cost_usd_total", "support-*", "payg") == 0.5
