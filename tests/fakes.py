@@ -98,6 +98,10 @@ class FakeResponse:
             raise self.fault
         return b""
 
+    def whole(self, limit: int) -> bytes | None:
+        """None, as long as something has to be waited for."""
+        return None
+
     async def read_all(self, limit: int) -> bytes:
         """Everything that is left; the limit is the transport's own matter."""
         body = b""

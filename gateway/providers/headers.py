@@ -1,7 +1,8 @@
 """Which headers pass between the client and a provider: allow-lists, both ways (F90, F92)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
+from typing import Any
 
 from gateway.core.errors import Headers
 
@@ -45,6 +46,19 @@ _name_of = itemgetter(0)
 _REQUEST_ID_NAMES = (b"x-request-id", b"request-id", b"apim-request-id", b"opc-request-id")
 
 
+Choice = Callable[[Headers], Sequence[tuple[bytes, bytes]]]
+
+
+def _choice(places: Sequence[int]) -> Choice:
+    """What takes the headers at these places, in C."""
+    if len(places) == 1:
+        # Of a single place `itemgetter` gives no sequence, but of a slice.
+        getter: Any = itemgetter(slice(places[0], places[0] + 1))
+    else:
+        getter = itemgetter(*places) if places else itemgetter(slice(0))
+    return getter  # type: ignore[no-any-return]
+
+
 class Sieve:
     """Chooses headers by name. It remembers which places it chose for a list of names: peers repeat theirs.
 
@@ -53,19 +67,19 @@ class Sieve:
 
     def __init__(self, is_wanted: Callable[[bytes], bool]) -> None:
         self._is_wanted = is_wanted
-        self._places: dict[tuple[bytes, ...], tuple[int, ...]] = {}
+        self._choices: dict[tuple[bytes, ...], Choice] = {}
 
     def __call__(self, headers: Headers) -> Headers:
         """The wanted ones of `headers`, in their order; a new list."""
         names = tuple(map(_name_of, headers))
-        places = self._places.get(names)
-        if places is None:
-            places = tuple([place for place, name in enumerate(names) if self._is_wanted(name)])
+        choice = self._choices.get(names)
+        if choice is None:
+            choice = _choice([place for place, name in enumerate(names) if self._is_wanted(name)])
             if len(names) <= _REMEMBERED_NAMES:
-                if len(self._places) >= _REMEMBERED_LISTS:
-                    self._places.clear()
-                self._places[names] = places
-        return [headers[place] for place in places]
+                if len(self._choices) >= _REMEMBERED_LISTS:
+                    self._choices.clear()
+                self._choices[names] = choice
+        return list(choice(headers))
 
 
 def _goes_down(name: bytes) -> bool:
@@ -79,14 +93,15 @@ down = Sieve(_goes_down)
 class Layout:
     """Where in a reply's headers the few stand that matter. The same for every reply with these names."""
 
-    __slots__ = ("_down", "_request_id", "_type", "is_encoded")
+    __slots__ = ("_request_id", "_type", "choose_down", "is_encoded")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         self.is_encoded = b"content-encoding" in names
         self._type = _last_place(names, b"content-type")
         ids = [place for name in _REQUEST_ID_NAMES if (place := _last_place(names, name)) is not None]
         self._request_id = ids[0] if ids else None
-        self._down = tuple([place for place, name in enumerate(names) if _goes_down(name)])
+        self.choose_down = _choice([place for place, name in enumerate(names) if _goes_down(name)])
+        """Those that the client is sent, as `down`, but not always a list."""
 
     def content_type(self, headers: Headers) -> bytes:
         """The content type, or nothing."""
@@ -99,7 +114,7 @@ class Layout:
 
     def down(self, headers: Headers) -> Headers:
         """Those that the client is sent; a new list."""
-        return [headers[place] for place in self._down]
+        return list(self.choose_down(headers))
 
 
 def _last_place(names: tuple[bytes, ...], wanted: bytes) -> int | None:

@@ -110,7 +110,8 @@ class Target:
                 )
             if facts.error is not None:
                 raise first_event_failed(facts.error, body=body, headers=headers)
-            estimate(facts, request.operation, prompt_bytes=len(request.body))
+            if not facts.is_settled:
+                estimate(facts, request.operation, prompt_bytes=len(request.body))
             exchange.usage = facts.usage
             exchange.response_id = facts.response_id
             exchange.finish_reasons = facts.finish_reasons
@@ -233,7 +234,9 @@ class TargetReply:
                     return await self._stream(response, layout, injected)
                 if not layout.is_encoded and exchange.request.operation != "relay":
                     response.begin()
-                    body = await response.read_all(MAX_REPLY_BYTES)
+                    body = response.whole(MAX_REPLY_BYTES)
+                    if body is None:
+                        body = await response.read_all(MAX_REPLY_BYTES)
                     return target.whole_reply(exchange, 200, layout.down(headers), body)
             return await target.read(exchange, response, layout)
         except UpstreamTimeout as error:

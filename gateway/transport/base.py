@@ -104,6 +104,10 @@ class UpstreamResponse(Protocol):
         """The rest of the body. Raises as `read`, and UpstreamError above `limit` bytes."""
         ...
 
+    def whole(self, limit: int) -> bytes | None:
+        """What `read_all` would give now without waiting; None when `read_all` has to be asked."""
+        ...
+
     def take(self) -> bytes | None:
         """What `read` would give now; None when it would have to wait. Raises as `read`."""
         ...

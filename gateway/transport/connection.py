@@ -143,7 +143,8 @@ class Connection(asyncio.Protocol):
         if self._response is not response:
             return
         self._response = None
-        self._stop_upload()
+        if self._upload is not None:
+            self._stop_upload()
         transport = self._transport
         if self.is_dropped or transport is None:
             return

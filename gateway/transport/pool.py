@@ -56,6 +56,8 @@ class PoolTransport(HttpxDoor):
         self._authority = origin.authority
         self._ssl_context = ssl_context
         self._limits = limits
+        self._max_age_s = limits.max_age_s
+        self._usual_keepalive_s = self._keepalive_s(None)
         self._now = clock.monotonic
         self._open = 0
         self._idle: list[Connection] = []
@@ -106,7 +108,11 @@ class PoolTransport(HttpxDoor):
     def release(self, connection: Connection) -> None:
         """Keep `connection` for the next request: of the first in line, or of whoever comes."""
         now = self._now()
-        until = min(now + self._keepalive_s(connection), connection.created_s + self._limits.max_age_s)
+        said_s = connection.keep_alive_s
+        until = now + (self._usual_keepalive_s if said_s is None else self._keepalive_s(said_s))
+        end = connection.created_s + self._max_age_s
+        if end < until:
+            until = end
         if until <= now or self._is_closed:
             connection.shut()
         elif not self._line.offer(connection):
@@ -202,8 +208,8 @@ class PoolTransport(HttpxDoor):
     def _closed_error(self) -> UpstreamConnectError:
         return UpstreamConnectError(f"The connections to {self._where} are closed.")
 
-    def _keepalive_s(self, connection: Connection) -> float:
-        said = connection.keep_alive_s
+    def _keepalive_s(self, said: int | None) -> float:
+        """How long to keep an idle connection of which the upstream `said` this."""
         wanted = self._limits.keepalive_s
         if wanted is None:
             if said is not None:

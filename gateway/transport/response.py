@@ -125,12 +125,16 @@ class Http1Response:
             self._carrier.resume(self)
         return piece
 
+    def whole(self, limit: int) -> bytes | None:
+        """The rest of the body if it came in one piece, with the head as a rule; else None: see `read_all`."""
+        pieces = self.pieces
+        if self.is_complete and len(pieces) == 1 and len(pieces[0]) <= limit and not self.is_paused:
+            self.buffered = 0
+            return pieces.pop()
+        return None
+
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body. Raises UpstreamError above `limit` bytes."""
-        pieces = self.pieces
-        if self.is_complete and len(pieces) == 1 and len(pieces[0]) <= limit:
-            # It came with the head: nothing to wait for.
-            return await self.read()
         gathered: list[bytes] = []
         size = 0
         while piece := await self.read():

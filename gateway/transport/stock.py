@@ -188,6 +188,10 @@ class StockResponse:
             self._is_complete = True
         return piece
 
+    def whole(self, limit: int) -> bytes | None:
+        """None: every piece has to be waited for."""
+        return None
+
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body. Raises UpstreamError above `limit` bytes."""
         gathered = bytearray()

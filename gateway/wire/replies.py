@@ -158,7 +158,9 @@ def _read_usual_chat(body: bytes) -> ReplyFacts | None:
     if reported.total_tokens != total or is_far_below(said, estimate_tokens(len(body))):
         return None
     prompt, completion = reported.prompt_tokens_details, reported.completion_tokens_details
-    usage = Usage(reported.prompt_tokens, said, source="provider", service_tier=service_tier(reply.service_tier))
+    usage = Usage(reported.prompt_tokens, said, source="provider")
+    if reply.service_tier is not None:
+        usage.service_tier = service_tier(reply.service_tier)
     if prompt is not None:
         usage.cached_input_tokens = prompt.cached_tokens
         usage.cache_write_tokens = prompt.cache_write_tokens
@@ -166,7 +168,8 @@ def _read_usual_chat(body: bytes) -> ReplyFacts | None:
     if completion is not None:
         usage.reasoning_tokens = completion.reasoning_tokens
         usage.audio_output_tokens = completion.audio_tokens
-    reasons = [choice.finish_reason for choice in reply.choices]
+    choices = reply.choices
+    reasons = [choices[0].finish_reason] if len(choices) == 1 else [choice.finish_reason for choice in choices]
     return ReplyFacts(usage, reply.model, reply.id, reasons, is_settled=True)
 
 

@@ -112,7 +112,8 @@ def parse_head(body: bytes, operation: Operation, *, path_model: str | None = No
     none. Numbers that overflow a double are refused in the fields read here; elsewhere they stay the
     bytes that they are. Raises InvalidRequest, with `param` where one field is at fault.
     """
-    _require_utf8(body)
+    if not body.isascii():
+        _require_utf8(body)
     relayed = operation == "relay"
     is_plain = False
     try:
@@ -131,16 +132,17 @@ def parse_head(body: bytes, operation: Operation, *, path_model: str | None = No
             "You must provide a model parameter: the name of a route of this gateway, as a string.", param="model"
         )
     options = fields.stream_options
+    # By position: names cost a tenth of a microsecond here.
     return RequestHead(
-        model=model,
-        body_model=fields.model,
-        stream=bool(fields.stream),
-        include_usage=options is not None and bool(options.include_usage),
-        max_tokens=_max_tokens(fields, operation),
-        n=fields.n or 1,
-        temperature=fields.temperature,
-        top_p=fields.top_p,
-        seed=fields.seed,
+        model,
+        fields.model,
+        bool(fields.stream),
+        options is not None and bool(options.include_usage),
+        _max_tokens(fields, operation),
+        fields.n or 1,
+        fields.temperature,
+        fields.top_p,
+        fields.seed,
     )
 
 
@@ -188,8 +190,6 @@ def rewrite(
 
 
 def _require_utf8(body: bytes) -> None:
-    if body.isascii():
-        return
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         # In pieces, because one emoji would make a string of four bytes a character out of 32 MiB.
