@@ -22,7 +22,7 @@ from gateway.core.errors import (
     Overloaded,
     UnsupportedMediaType,
 )
-from gateway.core.exchange import Exchange, Reply, Request, RequestHead
+from gateway.core.exchange import Consumer, Exchange, Reply, Request, RequestHead
 from gateway.edge import inbound
 from gateway.edge.body import body_pieces, declared_length, read_body, too_large
 from gateway.edge.endpoints import Endpoint, find
@@ -79,8 +79,9 @@ class DataPlane:
     async def __call__(self, scope: Scope, receive: object, send: object) -> None:
         """Serve one request, on the connection that the protocol put into the scope (see `edge/writing.py`)."""
         connection: EdgeProtocol = scope["gateway.connection"]
-        if scope["raw_path"] in _HEALTH:
-            self._health(scope["raw_path"], connection)
+        raw_path = scope["raw_path"]
+        if raw_path in _HEALTH:
+            self._health(raw_path, connection)
             return
         running, task = self._running, connection.task
         assert task is not None
@@ -89,7 +90,7 @@ class DataPlane:
         running.inflight.add(interrupt)
         try:
             found = inbound.pick(scope["headers"])
-            endpoint = find(scope["method"], scope["raw_path"])
+            endpoint = find(scope["method"], raw_path)
             exchange = self._begin(generation, scope, found, endpoint)
             responder = Responder(exchange, connection, self._clock, running.is_draining)
             with running.observer.observe(exchange) as observation:
@@ -128,24 +129,25 @@ class DataPlane:
     ) -> Exchange:
         known = endpoint if isinstance(endpoint, Endpoint) else _UNKNOWN
         request = Request(
-            method=scope["method"],
-            path=scope["path"],
-            query=scope["query_string"],
-            headers=scope["headers"],
-            dialect="anthropic" if b"anthropic-version" in found and known is _UNKNOWN else known.dialect,
-            operation=known.operation,
-            suffix=known.suffix,
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            scope["headers"],
+            "anthropic" if known is _UNKNOWN and b"anthropic-version" in found else known.dialect,
+            known.operation,
+            known.suffix,
             content_type=found.get(b"content-type", b""),
         )
         now_s = self._clock.monotonic()
+        # By position: names cost a tenth of a microsecond here.
         return Exchange(
-            request=request,
-            request_id=inbound.request_id(found, self._rng),
-            trace=self._running.tracer.begin(found.get(b"traceparent"), found.get(b"tracestate")),
-            started_s=now_s,
-            received_s=now_s,
-            started_wall_s=self._clock.wall(),
-            config_revision=generation.revision,
+            request,
+            inbound.request_id(found, self._rng),
+            self._running.tracer.begin(found.get(b"traceparent"), found.get(b"tracestate")),
+            now_s,
+            now_s,
+            self._clock.wall(),
+            generation.revision,
         )
 
     async def _answer(
@@ -159,22 +161,20 @@ class DataPlane:
         observation: Observation,
     ) -> None:
         request = exchange.request
-        if len(self._running.inflight) > generation.max_inflight:
+        running = self._running
+        if len(running.inflight) > generation.max_inflight:
             raise Overloaded(
                 "The gateway has as many requests in flight as it allows (server.max_inflight).",
                 retry_after_s=_OVERLOADED_RETRY_S,
             )
         inbound.require_sound(found)
-        generation.hosts.require(found[b"host"])
-        exchange.consumer = generation.keyring.identify(found)
+        if found[b"host"] not in generation.hosts.known:
+            generation.hosts.require(found[b"host"])
+        consumer = exchange.consumer = generation.keyring.identify(found)
         if not isinstance(endpoint, Endpoint):
             await responder.reply(await self._own(generation, exchange, found, endpoint, connection))
             return
-        inbound.read_optional(exchange, found)
-        exchange.tags = inbound.read_tags(found, exchange.consumer.tags)
-        if generation.isolation:
-            _require_not_isolated(generation, exchange)
-        inbound.require_tags(exchange.tags, generation.required_tags)
+        _read_options(generation, exchange, consumer, found)
         arrived: bytes | None = None
         if endpoint.body == "json" and found.get(b"content-type") == b"application/json":
             arrived = connection.whole_body()
@@ -189,9 +189,9 @@ class DataPlane:
         exchange.received_s = self._clock.monotonic()
         route = self._route(generation, exchange, found)
         observation.routed()
-        exchange.priority = exchange.consumer.priority or route.priority
-        running = self._running
-        shed = generation.shedder.admit(exchange.priority, len(running.inflight) - 1, running.lag_s, running.rss_bytes)
+        exchange.priority = consumer.priority or route.priority
+        inflight = len(running.inflight) - 1
+        shed = generation.shedder.admit(exchange.priority, inflight, running.lag_s, running.rss_bytes)
         if shed is not None:
             raise shed
         if b"x-gateway-target" in found:
@@ -285,6 +285,18 @@ class DataPlane:
         if not exchange.consumer.may_pin:
             raise Forbidden("This key may not choose a target (x-gateway-target).", code="pin_not_allowed")
         exchange.pinned_target = pinned.decode("latin-1")
+
+
+def _read_options(generation: Serving, exchange: Exchange, consumer: Consumer, found: Found) -> None:
+    """Read the gateway's own headers, and require what must be among them."""
+    # Most requests have none: a call that finds nothing to do costs as much as three of these lines.
+    if b"x-gateway-prompt" in found or b"x-gateway-timeout" in found or b"x-gateway-hops" in found:
+        inbound.read_optional(exchange, found)
+    exchange.tags = inbound.read_tags(found, consumer.tags) if b"x-gateway-tags" in found else consumer.tags
+    if generation.is_isolating:
+        _require_not_isolated(generation, exchange)
+    if generation.required_tags:
+        inbound.require_tags(exchange.tags, generation.required_tags)
 
 
 def _require_not_isolated(generation: Serving, exchange: Exchange) -> None:

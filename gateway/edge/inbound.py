@@ -16,9 +16,6 @@ Found = dict[bytes, bytes]
 TWICE = b":twice"
 """In `Found`, where a header stands that came more than once; no header has a colon in its name."""
 
-_OPTIONAL = (b"x-gateway-prompt", b"x-gateway-timeout", b"x-gateway-hops")
-"""What most requests do not send: looked for all at once."""
-
 _USUAL_NAMES = (
     b"accept accept-encoding accept-language anthropic-beta anthropic-version api-key authorization cache-control "
     b"connection content-length content-type cookie host http-referer idempotency-key openai-beta origin referer "
@@ -38,6 +35,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MAX_TAGS = 16
+_REMEMBERED_HOSTS = 1024
 
 
 def pick(headers: Headers) -> Found:
@@ -82,12 +80,11 @@ class HostGate:
 
     def __init__(self, allowed: frozenset[str] | None) -> None:
         self._allowed = allowed
-        self._known: set[bytes] = set()
+        self.known: set[bytes] = set()
+        """Values that were let in before; not many."""
 
     def require(self, host: bytes) -> None:
         """Raise InvalidRequest unless `host` is well-formed and allowed."""
-        if host in self._known:
-            return
         match = _HOST.fullmatch(host.decode("latin-1"))
         if match is None:
             raise InvalidRequest("The Host header is malformed.")
@@ -96,8 +93,8 @@ class HostGate:
                 f"The Host {match.group(1)!r} is not served here. Add it to server.allowed_hosts to allow it.",
                 code="host_not_allowed",
             )
-        if len(self._known) < 1024:
-            self._known.add(host)
+        if len(self.known) < _REMEMBERED_HOSTS:
+            self.known.add(host)
 
     def _is_allowed(self, name: str) -> bool:
         allowed = self._allowed or frozenset()
@@ -121,11 +118,6 @@ def request_id(found: Found, rng: random.Random) -> str:
 
 def read_optional(exchange: Exchange, found: Found) -> None:
     """Fill in prompt, time limit and hops. Raises InvalidRequest and LoopDetected."""
-    for name in _OPTIONAL:
-        if name in found:
-            break
-    else:
-        return
     exchange.request.hops = read_hops(found)
     read_prompt(exchange, found)
     timeout_s = read_timeout(found)

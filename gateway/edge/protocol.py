@@ -41,9 +41,8 @@ class EdgeProtocol(BoundedConnection):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.task: asyncio.Task[None] | None = None
-        self._bell: asyncio.Future[None] | None = None
-        """What `task` waits for between two requests."""
-        self._next: Turn | None = None
+        self._bell: asyncio.Future[Turn | None] | None = None
+        """What `task` waits for between two requests: the next one, or None when there will be none."""
         self._is_lost = False
         self._head_bytes = 0
         self._bytes_since_body = 0
@@ -78,10 +77,12 @@ class EdgeProtocol(BoundedConnection):
         except httptools.HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
             return
-        if self._phase == BODY and self._bytes_since_body > self.limits.max_header and not self.transport.is_closing():
+        if self._phase == IDLE or self.transport.is_closing():
+            return
+        if self._phase == BODY and self._bytes_since_body > self.limits.max_header:
             # Chunk extensions or trailers without end: they count towards no body limit.
             self._refuse(431, self._head_too_large())
-        if self._phase == HEAD and self._head_bytes > self.limits.max_header and not self.transport.is_closing():
+        if self._phase == HEAD and self._head_bytes > self.limits.max_header:
             self._refuse(431, self._head_too_large())
 
     def on_message_begin(self) -> None:
@@ -139,7 +140,9 @@ class EdgeProtocol(BoundedConnection):
             cycle.add(body)
         else:
             cycle.body = body
-            cycle.set()
+            cycle.has_news = True
+            if cycle.waiter is not None:
+                cycle.set()
 
     def _take_turn(self) -> None:
         """As uvicorn's `on_headers_complete`, without what no listener of ours has."""
@@ -203,9 +206,9 @@ class EdgeProtocol(BoundedConnection):
         # under load, 64 requests parsed and then 64 answered cost less than 64 times both (docs/performance.md).
         assert isinstance(cycle, Turn)
         self.active = cycle
-        if self._bell is not None and not self._bell.done():
-            self._next = cycle
-            self._ring()
+        bell, self._bell = self._bell, None
+        if bell is not None and not bell.done():
+            bell.set_result(cycle)
         else:
             # The first request, or the scopes of the last one are still closing.
             self.task = self.loop.create_task(self._serve(cycle))
@@ -228,18 +231,10 @@ class EdgeProtocol(BoundedConnection):
                     self.transport.close()
                 # Else connection and scope hold each other, until the collector comes.
                 cycle.scope.pop("gateway.connection", None)  # type: ignore[typeddict-item]
-            if self.task is not task or task.cancelling():
+            if self._is_lost or self.task is not task or task.cancelling():
                 return
-            cycle = await self._next_turn()
-
-    async def _next_turn(self) -> Turn | None:
-        while self._next is None:
-            if self._is_lost:
-                return None
-            self._bell = self.loop.create_future()
-            await self._bell
-        turn, self._next = self._next, None
-        return turn
+            bell = self._bell = self.loop.create_future()
+            cycle = await bell
 
     def _ring(self) -> None:
         bell, self._bell = self._bell, None
@@ -255,7 +250,9 @@ class EdgeProtocol(BoundedConnection):
         cycle = self.cycle
         if not cycle.response_complete:
             cycle.more_body = False
-            cycle.set()
+            cycle.has_news = True
+            if cycle.waiter is not None:
+                cycle.set()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in JSON as every other error."""

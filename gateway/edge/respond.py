@@ -159,11 +159,16 @@ class Responder:
     def _own_lines(self, headers: Headers) -> bytes:
         """`headers` and the gateway's own, as lines; the reply begins here, so its overhead is known."""
         exchange = self._exchange
-        waited_s = exchange.waited_s
-        overhead_s = exchange.overhead_s = max(self._clock.monotonic() - exchange.received_s - waited_s, 0.0)
+        attempts = exchange.attempts
+        # As `Exchange.waited_s`.
+        waited_s = attempts[0].waited_s + exchange.coalesced_s if len(attempts) == 1 else exchange.waited_s
+        overhead_s = self._clock.monotonic() - exchange.received_s - waited_s
+        if overhead_s < 0.0:
+            overhead_s = 0.0
+        exchange.overhead_s = overhead_s
         request_id = exchange.request_id.encode()
         way = _way_lines(exchange.config_revision, exchange.cache, exchange.route, exchange.target)
-        lines = _OWN_LINES % (way, request_id, len(exchange.attempts), overhead_s * 1000, waited_s * 1000)
+        lines = _OWN_LINES % (way, request_id, len(attempts), overhead_s * 1000, waited_s * 1000)
         if exchange.request.dialect == "anthropic":
             lines += b"request-id: %b\r\n" % request_id
         if exchange.limits:

@@ -13,6 +13,8 @@ from gateway.edge.inbound import HostGate, host_gate
 from gateway.policies.overload import Shedder
 from gateway.routing.table import ModelFilter, ModelTable, is_glob
 
+_REMEMBERED_ANSWERS = 4096
+
 
 @dataclass(slots=True)
 class Serving:
@@ -31,17 +33,20 @@ class Serving:
     """Whom an operator has shut out."""
     created_s: int
     """Unix seconds, when this generation was built: what lists of models call `created`."""
+    revision: str = field(init=False)
+    """The configuration's revision."""
+    routes: ModelTable[Route] = field(init=False)
+    """Routes by model."""
+    is_isolating: bool = field(init=False)
+    """Whether anybody is shut out."""
     _filters: dict[str, ModelFilter] = field(default_factory=dict)
+    _allowed: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """By key and model, what was asked before; boundedly."""
 
-    @property
-    def revision(self) -> str:
-        """The configuration's revision."""
-        return self.generation.revision
-
-    @property
-    def routes(self) -> ModelTable[Route]:
-        """Routes by model."""
-        return self.generation.routes
+    def __post_init__(self) -> None:
+        self.revision = self.generation.revision
+        self.routes = self.generation.routes
+        self.is_isolating = bool(self.isolation)
 
     @property
     def routes_by_name(self) -> dict[str, Route]:
@@ -55,12 +60,16 @@ class Serving:
 
     def allows(self, consumer: Consumer, model: str) -> bool:
         """Whether the consumer's key may use `model`."""
-        if consumer.models == ("*",):
-            return True
+        known = self._allowed.get((consumer.id, model))
+        if known is not None:
+            return known
         allowed = self._filters.get(consumer.id)
         if allowed is None:
             allowed = self._filters[consumer.id] = ModelFilter(consumer.models)
-        return allowed.allows(model)
+        if len(self._allowed) >= _REMEMBERED_ANSWERS:
+            self._allowed.clear()
+        answer = self._allowed[consumer.id, model] = allowed.allows(model)
+        return answer
 
     def close(self) -> None:
         """Give the generation's pools back."""

@@ -14,7 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 
 class Turn(RequestResponseCycle):
-    """The cycle of one request. The protocol fills `body`, `more_body` and `disconnected`, then calls `set`."""
+    """The cycle of one request. The protocol fills `body`, `more_body` and `disconnected`, then calls `set`.
+
+    Where nobody waits (`waiter` is None) it may set `has_news` alone.
+    """
 
     # What is the same for every request of ours.
     access_log = False
@@ -34,8 +37,8 @@ class Turn(RequestResponseCycle):
         self.response_complete = False
         self.chunked_encoding = None
         self._loop = protocol.loop
-        self._has_news = False
-        self._waiter: asyncio.Future[None] | None = None
+        self.has_news = False
+        self.waiter: asyncio.Future[None] | None = None
 
     @property
     def _protocol(self) -> HttpToolsProtocol:
@@ -79,9 +82,9 @@ class Turn(RequestResponseCycle):
 
     def set(self) -> None:
         """Wake `receive`."""
-        self._has_news = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.has_news = True
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
     async def receive(self) -> ASGIReceiveEvent:
         """As uvicorn's: what has come of the body, or that the client is gone."""
@@ -90,13 +93,13 @@ class Turn(RequestResponseCycle):
             self.waiting_for_100_continue = False
         if not self.disconnected and not self.response_complete:
             self.flow.resume_reading()
-            if not self._has_news:
-                self._waiter = self._loop.create_future()
+            if not self.has_news:
+                self.waiter = self._loop.create_future()
                 try:
-                    await self._waiter
+                    await self.waiter
                 finally:
-                    self._waiter = None
-            self._has_news = False
+                    self.waiter = None
+            self.has_news = False
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         piece = bytes(self.body)

@@ -6,10 +6,13 @@ provider's by the parser that read them, so here a whole reply is one call and o
 request, 2 µs less an event (`loadtests/`). uvicorn keeps its state in the request's cycle; so do we.
 """
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.edge.turn import Turn
 
 _NO_BODY = frozenset({204, 304})
-_CLOSE = b"connection: close\r\n"
+_END = b"\r\n"
+_END_AND_CLOSE = b"connection: close\r\n\r\n"
 _USUAL_SIZES = 1024
 _SIZE_LINES = tuple([b"%x\r\n" % size for size in range(_USUAL_SIZES)])
 """The lines before chunks of a usual size: to format one takes longer than all else about a chunk."""
@@ -18,7 +21,7 @@ _SIZE_LINES = tuple([b"%x\r\n" % size for size in range(_USUAL_SIZES)])
 class ReplyWriter(HttpToolsProtocol):
     """uvicorn's connection, with methods that write a reply. `headers` are lines, each with its line end."""
 
-    active: RequestResponseCycle
+    active: Turn
     """The request that is being answered. uvicorn's `cycle` is the latest one, which may wait behind it."""
     _date_of: object = None
     _date_line = b""
@@ -40,12 +43,15 @@ class ReplyWriter(HttpToolsProtocol):
         assert not cycle.response_started
         if close:
             cycle.keep_alive = False
-        has_body = status not in _NO_BODY
-        length = b"content-length: %d\r\n" % len(body) if has_body else b""
-        ending = b"\r\n" if cycle.keep_alive else _CLOSE + b"\r\n"
-        if not has_body or cycle.scope["method"] == "HEAD":
-            body = b""
-        self.transport.write(b"".join((STATUS_LINE[status], self._date(), headers, length, ending, body)))
+        if status in _NO_BODY:
+            length = body = b""
+        else:
+            length = b"content-length: %d\r\n" % len(body)
+            if cycle.scope["method"] == "HEAD":
+                body = b""
+        ending = _END if cycle.keep_alive else _END_AND_CLOSE
+        date = self._date_line if self.server_state.default_headers is self._date_of else self._date()
+        self.transport.write(b"".join((STATUS_LINE[status], date, headers, length, ending, body)))
         cycle.response_started = True
         self._complete(cycle)
 
@@ -63,7 +69,7 @@ class ReplyWriter(HttpToolsProtocol):
         framing = b"transfer-encoding: chunked\r\n" if cycle.chunked_encoding else b""
         if length is not None:
             framing = b"content-length: %d\r\n" % length
-        ending = b"\r\n" if cycle.keep_alive else _CLOSE + b"\r\n"
+        ending = _END if cycle.keep_alive else _END_AND_CLOSE
         self.transport.write(b"".join((STATUS_LINE[status], self._date(), headers, framing, ending)))
 
     def write(self, piece: bytes) -> None:
@@ -94,10 +100,11 @@ class ReplyWriter(HttpToolsProtocol):
         """Close the connection once all is written."""
         self.transport.close()
 
-    def _complete(self, cycle: RequestResponseCycle) -> None:
+    def _complete(self, cycle: Turn) -> None:
         cycle.waiting_for_100_continue = False
         cycle.response_complete = True
-        cycle.message_event.set()
+        if cycle.waiter is not None:
+            cycle.set()
         if not cycle.keep_alive:
             self.hang_up()
         self.on_response_complete()
