@@ -243,10 +243,11 @@ class Client:
             lines.append((b"connection", b"close"))
         self.sent.append({"type": "start", "status": status, "headers": lines, "more_body": True})
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes) -> bool:
         """Keep a piece, which must not be empty: in chunks that would be the end."""
         assert piece
         self.sent.append({"type": "body", "body": piece, "more_body": True})
+        return self.is_congested
 
     def end(self) -> None:
         """Note the end."""

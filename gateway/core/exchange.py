@@ -225,8 +225,8 @@ class Sink(Protocol):
         """Wait until the reader has taken enough, or is gone."""
         ...
 
-    def write(self, block: bytes) -> None:
-        """Take one block that is not empty."""
+    def write(self, block: bytes) -> bool:
+        """Take one block that is not empty; whether it `is_congested` now."""
         ...
 
 

@@ -36,8 +36,8 @@ class Connection(Protocol):
         """Write the head of a reply that comes in pieces."""
         ...
 
-    def write(self, piece: bytes) -> None:
-        """Write a piece."""
+    def write(self, piece: bytes) -> bool:
+        """Write a piece; whether it `is_congested` now."""
         ...
 
     def end(self) -> None:
@@ -96,8 +96,7 @@ class Responder:
         else:
             assert reply.events is not None
             async for block in reply.events:
-                self.write(block)
-                if connection.is_congested:
+                if self.write(block):
                     await connection.drained()
         connection.end()
 
@@ -110,14 +109,15 @@ class Responder:
         """Wait until the client has read enough (`Sink`)."""
         await self._connection.drained()
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: bytes) -> bool:
         """Pass one block of the stream on (`Sink`)."""
         exchange = self._exchange
         if exchange.first_event_s is None:
             exchange.first_event_s = self._clock.monotonic()
-        for tap in self._taps:
-            tap(block)
-        self._connection.write(block)
+        if self._taps:
+            for tap in self._taps:
+                tap(block)
+        return self._connection.write(block)
 
     def fail(self, error: GatewayError) -> None:
         """Tell the client of `error`: as a reply, or inside the stream it is reading (F15-F19)."""

@@ -72,16 +72,17 @@ class ReplyWriter(HttpToolsProtocol):
         ending = _END if cycle.keep_alive else _END_AND_CLOSE
         self.transport.write(b"".join((STATUS_LINE[status], self._date(), headers, framing, ending)))
 
-    def write(self, piece: bytes) -> None:
-        """Write a piece that is not empty."""
+    def write(self, piece: bytes) -> bool:
+        """Write a piece that is not empty; whether the client now reads too slowly, as `is_congested` tells."""
         cycle = self.active
         if cycle.disconnected:
-            return
+            return False
         if cycle.chunked_encoding:
             size = len(piece)
             line = _SIZE_LINES[size] if size < _USUAL_SIZES else b"%x\r\n" % size
-            piece = b"%b%b\r\n" % (line, piece)
+            piece = b"".join((line, piece, b"\r\n"))
         self.transport.write(piece)
+        return self.flow.write_paused
 
     def end(self) -> None:
         """Write the end of a reply that came in pieces."""

@@ -80,20 +80,24 @@ class EventStream:
         response = self._response
         pause = asyncio.get_running_loop().create_future()
         failures: list[Exception] = []
+        take, write = response.take, sink.write
 
         def news() -> None:
             if pause.done():
                 return
             try:
+                # As `_next_block`, of what has arrived already. Every event passes here, so there are few calls.
                 while not self._ended:
-                    block = self._next_at_hand()
-                    if block is None:
-                        return
-                    if block:
-                        sink.write(block)
-                        # Not before the first write: only writing makes it so.
-                        if sink.is_congested:
-                            break
+                    try:
+                        chunk = take()
+                    except UpstreamTruncated as fault:
+                        block = self._cut(fault)
+                    else:
+                        if chunk is None:
+                            return
+                        block = self._pass(chunk)
+                    if block and write(block):
+                        break
             except Exception as error:  # noqa: BLE001 - not swallowed: it is raised in the task that waits
                 # Called from the event loop: the task that waits is the one to hear of it. Not by `set_exception`,
                 # which would be reported as unheard when that task is cancelled in the same turn.
@@ -108,14 +112,6 @@ class EventStream:
             response.listen(None)
         if failures:
             raise failures.pop()
-
-    def _next_at_hand(self) -> bytes | None:
-        """As `_next_block`, of what has arrived already; None when nothing has."""
-        try:
-            chunk = self._response.take()
-        except UpstreamTruncated as fault:
-            return self._cut(fault)
-        return None if chunk is None else self._pass(chunk)
 
     async def _next_block(self) -> bytes:
         """What the next piece from upstream lets through, maybe nothing."""

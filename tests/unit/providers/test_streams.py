@@ -55,12 +55,13 @@ class Collector:
         self._full_after = full_after
         self.released.set()
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: bytes) -> bool:
         """Keep a block, or raise as a tap would."""
         assert block
         if self._fault is not None:
             raise self._fault
         self.blocks.append(block)
+        return self.is_congested
 
 
 @dataclass
