@@ -72,7 +72,10 @@ class Generations(Generic[G]):
 
     def __init__(self) -> None:
         self._current: G | None = None
+        self._entered = 0
+        """Leases on the current one."""
         self._leases: dict[int, int] = {}
+        """Leases on those before it."""
         self._retired: dict[int, G] = {}
 
     @property
@@ -87,8 +90,9 @@ class Generations(Generic[G]):
     def swap(self, generation: G) -> None:
         """Serve with `generation` from now on."""
         previous, self._current = self._current, generation
-        self._leases[id(generation)] = 0
+        entered, self._entered = self._entered, 0
         if previous is not None:
+            self._leases[id(previous)] = entered
             self._retired[id(previous)] = previous
             self._close_if_left(id(previous))
 
@@ -96,15 +100,17 @@ class Generations(Generic[G]):
         """A lease on the current generation; `leave` ends it."""
         generation = self._current
         assert generation is not None, "no configuration is loaded yet"
-        self._leases[id(generation)] += 1
+        self._entered += 1
         return generation
 
     def leave(self, generation: G) -> None:
         """End a lease; the last one closes a generation that has been replaced."""
+        if generation is self._current:
+            self._entered -= 1
+            return
         key = id(generation)
         self._leases[key] -= 1
-        if generation is not self._current:
-            self._close_if_left(key)
+        self._close_if_left(key)
 
     def _close_if_left(self, key: int) -> None:
         if self._leases[key] == 0:

@@ -246,11 +246,11 @@ class Reply:
         self,
         status: int,
         headers: Headers,
-        *,
         body: bytes | None = None,
+        usage: Usage | None = None,
+        *,
         events: AsyncIterator[bytes] | None = None,
         error_event: ErrorEvent | None = None,
-        usage: Usage | None = None,
     ) -> None:
         assert (body is None) != (events is None)
         self.status = status

@@ -5,11 +5,11 @@ departure by `on_gone`, at once and without a task that waits for it.
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application, HTTPScope
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -154,7 +154,8 @@ class EdgeProtocol(BoundedConnection):
             parsed = httptools.parse_url(url)
             raw_path, query = parsed.path, parsed.query or b""
         path = raw_path.decode("ascii")
-        scope: dict[str, Any] = {
+        # `Any`, not uvicorn's type of it: a cast is a call.
+        scope: Any = {
             "type": "http",
             "http_version": http_version,
             "method": parser.get_method().decode("ascii"),
@@ -175,7 +176,7 @@ class EdgeProtocol(BoundedConnection):
                 "state": self.app_state.copy(),
             }
         previous = self.cycle
-        self.cycle = Turn(self, cast(HTTPScope, scope), http_version != "1.0" and parser.should_keep_alive())
+        self.cycle = Turn(self, scope, http_version != "1.0" and parser.should_keep_alive())
         if previous is None or previous.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:

@@ -117,7 +117,7 @@ class Target:
             exchange.finish_reasons = facts.finish_reasons
             if facts.model is not None:
                 exchange.model_served = facts.model
-        return Reply(status, headers, body=body, usage=exchange.usage)
+        return Reply(status, headers, body, exchange.usage)
 
     def outgoing(self, exchange: Exchange, attempt: Attempt) -> tuple[UpstreamRequest, bool]:
         """The request as it goes up, and whether usage was asked for on the gateway's own account."""

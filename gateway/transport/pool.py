@@ -70,9 +70,10 @@ class PoolTransport(HttpxDoor):
         """The response to `request`, as soon as its head is there. See `Upstream.open`."""
         head = encode_head(request, self._authority)
         deadline = timeouts.deadline_s
-        if deadline is not None and deadline <= self._now():
+        now = self._now()
+        if deadline is not None and deadline <= now:
             raise UpstreamTimeout("No time was left for the upstream (total timeout).", phase="total")
-        connection = self._pick()
+        connection = self._pick(now)
         if connection is None:
             connection = await self._obtain(timeouts)
         response = connection.start(head, request, timeouts)
@@ -128,15 +129,13 @@ class PoolTransport(HttpxDoor):
             self._idle.remove(connection)
         self._free_slot()
 
-    def _pick(self) -> Connection | None:
+    def _pick(self, now: float) -> Connection | None:
         idle = self._idle
-        if idle:
-            now = self._now()
-            while idle:
-                connection = idle.pop()
-                if now < connection.reusable_until_s:
-                    return connection
-                connection.shut()
+        while idle:
+            connection = idle.pop()
+            if now < connection.reusable_until_s:
+                return connection
+            connection.shut()
         return None
 
     async def _obtain(self, timeouts: Timeouts) -> Connection:
