@@ -100,8 +100,13 @@ class ServingProcess:
         self.recent = Recent()
         self._tracer = Tracer(trace_settings(loaded.config, version), rng)
         requests_sink = sink if loaded.config.telemetry.logs == "json" else None
-        observer = Observer(
-            registry=self.registry, tracer=self._tracer, sink=requests_sink, recent=self.recent, clock=clock
+        self._observer = Observer(
+            registry=self.registry,
+            tracer=self._tracer,
+            sink=requests_sink,
+            recent=self.recent,
+            clock=clock,
+            defer=_next_turn,
         )
         self._caller = Caller(self._tracer)
         self.webhooks = open_webhooks(self._caller, clock, rng)
@@ -112,9 +117,11 @@ class ServingProcess:
         blobs = open_blobs(loaded.config, clock, rng, cached)
         self.caches = Caches(blobs, self.registry, clock, rng, self.store.journal.record, questions)
         pools = SharedPools(pool_maker())
-        self.inner = InnerCalls(observer, self._tracer, clock, rng)
+        self.inner = InnerCalls(self._observer, self._tracer, clock, rng)
         self.caches.inner = self.inner.inner
-        builder = Builder(pools, observer, clock, rng, self.store, self.events, self.registry, self.caches, self.inner)
+        builder = Builder(
+            pools, self._observer, clock, rng, self.store, self.events, self.registry, self.caches, self.inner
+        )
         self.running = Running(builder, self.registry, self._tracer, mock, clock)
         self.running.on_applied(self._follow)
         self.registry.gauge("gateway_build_info", version).value = 1.0
@@ -202,8 +209,13 @@ class ServingProcess:
         await self.caches.aclose()
         await self.webhooks.aclose(_FLUSH_S)
         await self._caller.aclose()
+        self._observer.flush()
         await self._tracer.shutdown(_FLUSH_S)
         await asyncio.to_thread(self._sink.flush, _FLUSH_S)
+
+
+def _next_turn(call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(call)
 
 
 async def happens(event: asyncio.Event, within_s: float) -> bool:

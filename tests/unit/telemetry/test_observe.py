@@ -301,6 +301,40 @@ def test_an_attempt_that_was_cancelled_takes_the_cause_from_its_exchange(
     assert desk.value("gateway_upstream_attempts_total", "stable", "overloaded") == 1
 
 
+def test_requests_that_end_in_one_turn_are_written_down_together_in_the_next(
+    clock: Clock, make_exchange: MakeExchange
+) -> None:
+    recent, turns = Recent(), list[Callable[[], None]]()
+    tracer = Tracer(TraceSettings(None, 0.0, "gateway", "0", "test"), Random(7))
+    observer = Observer(registry=Registry(), tracer=tracer, sink=None, recent=recent, clock=clock, defer=turns.append)
+    for _ in range(2):
+        with observer.observe(served(make_exchange())):
+            pass
+    assert (len(recent), len(turns)) == (0, 1)
+    with pytest.raises(KeyError), observer.observe(make_exchange()):
+        raise KeyError("bug")
+    assert len(recent) == 1, "what an error ended is written down at once"
+    turns.pop()()
+    assert (len(recent), len(turns)) == (3, 0)
+
+
+def test_a_request_that_cannot_be_written_down_takes_no_other_with_it(
+    clock: Clock, make_exchange: MakeExchange
+) -> None:
+    recent, turns = Recent(), list[Callable[[], None]]()
+    tracer = Tracer(TraceSettings(None, 0.0, "gateway", "0", "test"), Random(7))
+    observer = Observer(registry=Registry(), tracer=tracer, sink=None, recent=recent, clock=clock, defer=turns.append)
+    broken = served(make_exchange())
+    broken.request_id = "half a \ud800 pair"
+    for exchange in (broken, served(make_exchange())):
+        with observer.observe(exchange):
+            pass
+    with pytest.raises(UnicodeEncodeError):
+        turns.pop()()
+    turns.pop()()
+    assert len(recent) == 1
+
+
 def test_without_a_sink_everything_else_is_still_written_down(clock: Clock, make_exchange: MakeExchange) -> None:
     registry, recent = Registry(), Recent()
     tracer = Tracer(TraceSettings(None, 0.0, "gateway", "0", "test"), Random(7))
