@@ -93,13 +93,14 @@ down = Sieve(_goes_down)
 class Layout:
     """Where in a reply's headers the few stand that matter. The same for every reply with these names."""
 
-    __slots__ = ("_request_id", "_type", "choose_down", "is_encoded")
+    __slots__ = ("_request_id", "_type", "choose_down", "has_request_id", "is_encoded")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         self.is_encoded = b"content-encoding" in names
         self._type = _last_place(names, b"content-type")
         ids = [place for name in _REQUEST_ID_NAMES if (place := _last_place(names, name)) is not None]
         self._request_id = ids[0] if ids else None
+        self.has_request_id = bool(ids)
         self.choose_down = _choice([place for place, name in enumerate(names) if _goes_down(name)])
         """Those that the client is sent, as `down`, but not always a list."""
 

@@ -133,8 +133,8 @@ class Target:
             served = settings.model or head.model
             renamed = served if head.model is not None and served != head.body_model else None
             injected = (
-                settings.inject_usage
-                and head.stream
+                head.stream
+                and settings.inject_usage
                 and not head.include_usage
                 and request.operation in _STREAM_USAGE_OPERATIONS
             )
@@ -227,7 +227,8 @@ class TargetReply:
             headers = response.headers
             status = attempt.status = response.status
             layout = target.layout(headers)
-            attempt.upstream_request_id = layout.request_id(headers)
+            if layout.has_request_id:
+                attempt.upstream_request_id = layout.request_id(headers)
             exchange.model_served = target.model or exchange.request.head.model
             if status == 200:
                 if layout.content_type(headers).startswith(b"text/event-stream"):

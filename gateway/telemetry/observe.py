@@ -37,7 +37,7 @@ class Observer:
     (docs/performance.md), and their replies are sent first.
     """
 
-    __slots__ = ("_clock", "_defer", "_ended", "_recent", "_registry", "_sink", "_tracer", "start_attempt")
+    __slots__ = ("_clock", "_defer", "_ended", "_recent", "_registry", "_sink", "_tracer", "inflight", "start_attempt")
 
     def __init__(
         self,
@@ -57,6 +57,8 @@ class Observer:
         self._clock = clock
         self._defer = defer
         self._ended: deque[tuple[Exchange, float]] = deque()
+        self.inflight = registry.inflight
+        """How many requests of a route are being served (`Registry.inflight`)."""
         self.start_attempt = tracer.attempt
         """Gives an attempt that begins its trace context (`Tracer.attempt`); to be ended by `end_attempt`."""
 
@@ -67,10 +69,6 @@ class Observer:
         left, ended the scope before anybody had set them.
         """
         return Observation(self, exchange)
-
-    def inflight(self, route: str) -> Gauge:
-        """How many requests of a route are being served."""
-        return self._registry.inflight(route)
 
     def end_attempt(
         self, exchange: Exchange, attempt: Attempt, span: object | None, error: BaseException | None
@@ -141,15 +139,17 @@ class Observation:
 
     def routed(self) -> None:
         """Count the exchange as in flight on its route, once `exchange.route` is known; until the scope ends."""
-        if self._inflight is None and self._exchange.route is not None:
-            self._inflight = self._observer.inflight(self._exchange.route)
-            self._inflight.value += 1
+        route = self._exchange.route
+        if self._inflight is None and route is not None:
+            inflight = self._inflight = self._observer.inflight(route)
+            inflight.value += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._inflight is not None:
-            self._inflight.value -= 1
+        inflight = self._inflight
+        if inflight is not None:
+            inflight.value -= 1
             self._inflight = None
         self._observer.end(self._exchange, error)
 

@@ -156,7 +156,8 @@ class Http1Response:
         if not self.is_complete and self.error is None:
             self.error = UpstreamTruncated("The response was closed before its end.")
         self._carrier.finish(self)
-        self.wake()
+        if self._waiter is not None or self._listener is not None:
+            self.wake()
 
     def listen(self, listener: Callable[[], None] | None) -> bool:
         """Call `listener` whenever there may be something to take, straight from the event loop; None ends it."""
