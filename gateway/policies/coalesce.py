@@ -54,7 +54,7 @@ class Coalesce:
         bill: Callable[[int, int], Billing],
         forwarded: Callable[[Headers], Headers],
     ) -> None:
-        """`attempted` makes a try of what it stands around, and no bill. `bill`: for one's place among so many in a call.
+        """`attempted` makes a try of what it stands around, and no bill. `bill`: of one's place among so many.
 
         `forwarded`: those of the client's headers that go up.
         """

@@ -8,9 +8,7 @@ or that another process has, is a warning: the cache goes on in memory.
 """
 
 import asyncio
-import fcntl
 import logging
-import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -23,12 +21,12 @@ from gateway.core.errors import StoreUnavailable
 from gateway.core.pipeline import finish, spawn
 from gateway.store.blobs import Entry, Receipt
 from gateway.store.memory_blobs import MemoryBlobs
+from gateway.store.owned_file import OwnedFile
 
 logger = logging.getLogger(__name__)
 
 GATHER_S = 0.25
 """How long changes are gathered before they are written."""
-_BUSY_S = 0.2
 _RETRY_S = 30.0
 # "gw", and the number of this format.
 _APPLICATION = 0x6777_0101
@@ -43,35 +41,15 @@ class BlobFile:
     """The file at `path`, for one process. Its methods block; raise OSError and sqlite3.Error."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Prompts are not in it, but replies are: nobody else may read it. SQLite gives its other files the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._path = path
-        self._lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = OwnedFile(path, _APPLICATION, "cache")
+        self._connection = self._file.connection
         try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._connection = self._open()
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
-
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            known = connection.execute("PRAGMA application_id").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables and known != _APPLICATION:
-                raise sqlite3.DatabaseError("it is no cache of this version")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(
+            self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS entry (key BLOB PRIMARY KEY, packed BLOB, until_s REAL) WITHOUT ROWID"
             )
         except BaseException:
-            connection.close()
+            self._file.close()
             raise
-        return connection
 
     def load(self, wall_s: float) -> list[tuple[bytes, Entry]]:
         """What is in it and still of use, the oldest first. The rest, and what cannot be read, is forgotten."""
@@ -104,8 +82,7 @@ class BlobFile:
 
     def close(self) -> None:
         """Let go of it."""
-        self._connection.close()
-        os.close(self._lock_fd)
+        self._file.close()
 
 
 class SqliteBlobs(MemoryBlobs):

@@ -10,9 +10,7 @@ Records hold prompts. So the file is the owner's alone, and what is deleted is o
 """
 
 import asyncio
-import fcntl
 import logging
-import os
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from gateway.core.pipeline import finish, spawn
 from gateway.store.memory_records import MemoryRecords
+from gateway.store.owned_file import OwnedFile
 from gateway.store.records import MOST_RECORD_BYTES, MOST_TOLD, START_S, Apply, Reset
 
 logger = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ MOST_WAITING = 4096
 """Records that wait to be written, of which the oldest are dropped; or to be told, of which the newest are."""
 MOST_DELETES = 100_000
 """Deletions that wait for a file that cannot be written."""
-_BUSY_S = 0.2
 _RETRY_S = 30.0
 # "gw", and the number of this format.
 _APPLICATION = 0x6777_0201
@@ -42,37 +40,17 @@ class RecordFile:
     """The file at `path`, for one process, with its newest `max_records`. Blocks; raises OSError, sqlite3.Error."""
 
     def __init__(self, path: Path, max_records: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Made here, not by SQLite, so that nobody else may read it: SQLite gives its other files the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._path = path
+        self._file = OwnedFile(path, _APPLICATION, "log")
+        self._connection = self._file.connection
+        try:
+            self._connection.execute("PRAGMA secure_delete = ON")
+            self._connection.execute("CREATE TABLE IF NOT EXISTS record (n INTEGER PRIMARY KEY, record BLOB)")
+            self._connection.execute(_REST, (max_records,))
+            self.last: int = self._connection.execute("SELECT coalesce(max(n), 0) FROM record").fetchone()[0]
+        except BaseException:
+            self._file.close()
+            raise
         self._max_records = max_records
-        self._lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._connection = self._open()
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
-
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            known = connection.execute("PRAGMA application_id").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables and known != _APPLICATION:
-                raise sqlite3.DatabaseError("it is no log of this version")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA secure_delete = ON")
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute("CREATE TABLE IF NOT EXISTS record (n INTEGER PRIMARY KEY, record BLOB)")
-            connection.execute(_REST, (self._max_records,))
-            self.last: int = connection.execute("SELECT coalesce(max(n), 0) FROM record").fetchone()[0]
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def read(self, after: int, until: int) -> list[tuple[int, bytes]]:
         """The next records after one number, up to another, at most `MOST_TOLD`."""
@@ -99,8 +77,7 @@ class RecordFile:
 
     def close(self) -> None:
         """Let go of it."""
-        self._connection.close()
-        os.close(self._lock_fd)
+        self._file.close()
 
 
 class SqliteRecords(MemoryRecords):
