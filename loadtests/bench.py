@@ -34,6 +34,7 @@ from loadtests.scenarios import (
     soak,
     storm,
     streams,
+    switch,
     throughput,
     workers,
 )
@@ -54,6 +55,7 @@ SCENARIOS: dict[str, Scenario] = {
     "agents": agents.run,
     "resilience": resilience.run,
     "overload": overload.run,
+    "switch": switch.run,
 }
 TOOLS = {"nginx": "nginx", "wrk": "wrk", "taskset": "util-linux", "redis-server": "redis-server"}
 BUSY = 1.0

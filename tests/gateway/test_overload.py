@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.gateway.harness import gateway
-from tests.gateway.resilience import ask, config
+from tests.gateway.resilience import ask, config, why
 from tests.gateway.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +40,30 @@ async def test_the_least_important_is_turned_away_first() -> None:
         assert high == {200: 10}
         assert Counter(await asyncio.gather(*held)) == {200: 36}
         assert await send("low", "tokens=1") == 200
+
+
+async def test_once_high_found_a_target_full_a_place_is_kept_free_for_it() -> None:
+    """Of five places one: `normal` gets four from then on, and `high` does not have to wait for a reply to end."""
+    text = config({"a": "; max_inflight: 5, queue: {size: 0}"}, "target: a", KEYS)
+    async with gateway(text) as gw:
+
+        async def send(name: str, mock: str = "tokens=1") -> int:
+            return (await ask(gw, authorization=f"Bearer {name}-key", x_mock=mock)).status_code
+
+        async def hold(count: int, latency: str) -> list[asyncio.Task[int]]:
+            held = [asyncio.ensure_future(send("normal", latency)) for _ in range(count)]
+            await until(lambda: gw.mock.stats.inflight == count)
+            return held
+
+        held = await hold(5, "latency=500ms")
+        assert await send("high") == 503
+        assert await asyncio.gather(*held) == [200] * 5
+        held = await hold(4, "latency=1500ms")
+        reply = await ask(gw, authorization="Bearer normal-key")
+        assert reply.status_code == 503
+        assert "4 in flight, 1 kept for high priority, and its queue is full" in " ".join(await why(gw, reply))
+        assert await send("high") == 200
+        assert await asyncio.gather(*held) == [200] * 4
 
 
 async def test_a_refusal_says_when_to_come_back() -> None:

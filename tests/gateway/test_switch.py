@@ -2,14 +2,21 @@
 
 import asyncio
 import hashlib
+import random
+import sys
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from gateway.mock.server import MockServer
+from loadtests.scenarios.switch import RATE, UPSTREAM, VERBS, WITHIN_S, Spread, play, slowest, told
 from tests.gateway.calls import events
 from tests.gateway.harness import Gateway, gateway
+from tests.gateway.processes import serving
 from tests.gateway.resilience import ask, asked, config, why
 from tests.gateway.waiting import until
+from tests.redis_servers import needs_redis, redis_server
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +81,49 @@ async def test_streams_finish_where_they_began_and_no_request_is_lost() -> None:
         await asyncio.gather(*loads)
         assert set(statuses) == {200}
         assert len((await gw.admin.get("/admin/v1/audit")).json()["audit"]) == 10
+
+
+TWO_SIDES = """
+apiVersion: gateway/v1
+server: {listen: "127.0.0.1:0", admin: "127.0.0.1:0", drain: 5s, overload: {loop_lag: 1m}}
+store: {redis: env:REDIS_URL, timeout: 2s}
+targets:
+  upstream: {provider: openai, base_url: "FIRST/v1", api_key: env:KEY, model: "MODEL", tags: {region: eu}}
+  second: {extends: upstream, base_url: "SECOND/v1", tags: {region: us}}
+routes:
+  - {model: bench, target: upstream}
+"""
+
+
+@needs_redis
+@pytest.mark.timeout(90)
+async def test_under_three_hundred_requests_a_second_nothing_is_lost_and_every_replica_follows_within_a_second() -> (
+    None
+):
+    """Switch, undo, failover, undo; half of the load are streams, which begin on one side and end after the change."""
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(redis_server())
+        mocks = [MockServer(), MockServer()]
+        for mock in mocks:
+            await mock.start("127.0.0.1", 0)
+            stack.push_async_callback(mock.aclose)
+        text = TWO_SIDES.replace("MODEL", UPSTREAM).replace("FIRST", mocks[0].url).replace("SECOND", mocks[1].url)
+        environ = {"REDIS_URL": redis.url, "KEY": "sk-upstream"}
+        replicas = [await stack.enter_async_context(serving(text, environ=environ)) for _ in range(3)]
+        rng = random.Random(7)
+        spread = Spread([replica.address[1] for replica in replicas], rng)
+        stack.callback(spread.close)
+        seen = await play(spread, [replica.admin for replica in replicas], rng, 1, settle_s=1.4)
+    took_s = slowest(seen, [[float(str(call["t"])) for call in mock.log.entries()] for mock in mocks])
+    # The rate is what a busy machine lets the driver offer, so it is shown and only its order is asserted.
+    sys.stdout.write(told(seen, took_s) + "\n")
+    assert seen.lost == 0, seen.arrivals.faults
+    assert seen.short_streams == 0, seen.streams
+    assert set(took_s) == {verb.name for verb in VERBS}
+    assert max(took_s.values()) <= WITHIN_S, took_s
+    assert seen.missing == 0, seen.audits
+    assert seen.arrivals.sent > 0.5 * RATE * seen.length_s
+    assert 0.3 < seen.streams.total() / seen.arrivals.sent < 0.7
 
 
 async def test_an_override_outlives_a_reload_and_a_restart() -> None:

@@ -1,6 +1,7 @@
 """What the scenarios write down, and what they conclude from what they saw."""
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import yaml
 from loadtests import configs
 from loadtests.client import Answer, Fleet, Sink
 from loadtests.configs import KEY, Setting
+from loadtests.openloop import Arrivals
+from loadtests.processes import BenchFailure
 from loadtests.redis import store_section
-from loadtests.scenarios import agents, limits, outage, overload, resilience, soak, storm
+from loadtests.scenarios import agents, limits, outage, overload, resilience, soak, storm, switch
 
 
 def load(folder: Path, setting: Setting) -> dict[str, Any]:
@@ -75,6 +78,83 @@ def test_replies_of_an_overload_take_unequal_times(monkeypatch: pytest.MonkeyPat
     for _ in range(100):
         fleet.send(b"", lambda answer: None)
     assert len(set(sent)) == len(overload.LATENCIES_MS)
+
+
+def test_what_is_usual_in_an_overload_is_the_p99_of_everybody_at_half_load() -> None:
+    normal, high = Arrivals(latencies_s=[0.05] * 97), Arrivals(latencies_s=[0.05, 0.06, 0.07])
+    assert overload.usual_ms(overload.Stretch(normal, high, 1.0)) == pytest.approx(60)
+
+
+def test_the_two_sides_of_a_switch_differ_by_their_region_alone(tmp_path: Path) -> None:
+    setting = switch.setting(tmp_path, 2, [1234, 1235])
+    config = load(tmp_path, setting)
+    assert list(config["targets"]) == list(switch.SIDES)
+    assert config["targets"]["upstream"]["tags"] == {"region": "eu"}
+    assert config["targets"]["second"] == {
+        "extends": "upstream",
+        "base_url": "http://127.0.0.1:1235/v1",
+        "tags": {"region": "us"},
+    }
+    assert config["store"] == {"redis": f"file:{tmp_path}/redis.url"}
+    assert config["server"]["state_dir"].endswith("state-switch-2")
+
+
+def done(number: int, returned_s: float, until_s: float) -> switch.Done:
+    return switch.Done(switch.VERBS[number], returned_s - 0.01, returned_s, f"operator-{number}", until_s)
+
+
+def test_a_switch_is_followed_when_the_last_call_has_come_to_the_side_that_is_left() -> None:
+    sides = ([9.0, 9.995, 10.1, 10.25, 13.0], [10.05, 10.3, 12.1])
+    assert switch.followed_s(done(0, 10.0, 12.0), sides) == pytest.approx(0.25)
+    assert switch.followed_s(done(1, 12.0, 14.0), sides) == pytest.approx(0.1)
+    assert switch.followed_s(done(2, 12.0, 12.5), sides) == 0.0
+    with pytest.raises(BenchFailure, match="no request went to the other side after switch --to"):
+        switch.followed_s(done(0, 20.0, 22.0), sides)
+
+
+def test_of_several_rounds_the_slowest_counts() -> None:
+    seen = switch.Seen(Arrivals(), 1.0, [done(0, 10.0, 12.0), done(0, 12.0, 14.0)], Counter())
+    sides = ([10.2, 12.4], [11.0, 13.0])
+    took_s = switch.slowest(seen, sides)
+    assert took_s == {"switch --to": pytest.approx(0.4)}
+    assert "followed after switch --to 400 ms; none lost" in switch.told(seen, took_s)
+
+
+def test_an_audit_must_name_each_verb_once_and_nothing_else() -> None:
+    verbs = [done(0, 10.0, 12.0), done(1, 12.0, 14.0)]
+    whole = [{"actor": "operator-0", "action": "switch"}, {"actor": "operator-1", "action": "undo"}]
+    seen = switch.Seen(Arrivals(), 1.0, verbs, Counter({23: 5, 22: 1}), [whole, whole])
+    assert (seen.missing, seen.short_streams, seen.lost) == (0, 1, 0)
+    seen.audits = [whole[:1], [*whole, whole[0]]]
+    assert seen.missing == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (Answer(status=200, complete=True, finished=True, events=23), ""),
+        (Answer(status=200, complete=True, finished=False, events=4), "stream without its end, 4 events"),
+        (Answer(status=200, complete=False, fault="connection lost"), "connection lost"),
+        (Answer(status=503, complete=True), ""),
+    ],
+)
+def test_a_stream_without_its_end_is_lost(monkeypatch: pytest.MonkeyPatch, answer: Answer, fault: str) -> None:
+    ports: list[Fleet] = []
+
+    def send(self: Fleet, request: bytes, sink: Sink) -> None:
+        ports.append(self)
+        sink(answer)
+
+    monkeypatch.setattr(Fleet, "send", send)
+    monkeypatch.setattr(switch, "STREAM_SHARE", 1.0)
+    spread = switch.Spread([1, 2, 3], random.Random(7))
+    got: list[Answer] = []
+    for _ in range(6):
+        spread.send(b"", got.append)
+    assert {each.fault for each in got} == {fault}
+    assert got[0].ok == (answer.status == 200 and not fault)
+    assert spread.streams.total() == (6 if got[0].ok else 0)
+    assert Counter(map(id, ports)).most_common(1)[0][1] == 2
 
 
 def test_memory_is_compared_between_the_second_and_the_last_fifth() -> None:

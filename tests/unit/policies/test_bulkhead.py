@@ -4,69 +4,23 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import DeadlineExceeded, TargetBusy, UpstreamConnectError
 from gateway.core.exchange import Priority
 from gateway.policies.bulkhead import Bulkhead, BulkheadSettings
 from tests.fakes import FakeClock, exchange
+from tests.unit.policies.crowd import Crowd, Traffic
 from tests.unit.policies.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
 
 
-def _bulkhead(max_inflight: int = 1, queue_size: int = 10, wait_s: float = 60.0) -> Bulkhead:
-    return Bulkhead(BulkheadSettings(max_inflight, queue_size, wait_s), "a", FakeClock())
-
-
-class Crowd:
-    """Requests that stay until they are told to go."""
-
-    def __init__(self, bulkhead: Bulkhead) -> None:
-        self.bulkhead = bulkhead
-        self.inside: list[str] = []
-        self.refused: list[str] = []
-        self._go: dict[str, asyncio.Event] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-
-    async def send(self, name: str, priority: Priority = "normal") -> None:
-        """One request more, as far as it comes."""
-        self._go[name] = asyncio.Event()
-        self._tasks[name] = asyncio.ensure_future(self._stay(name, priority))
-        await asyncio.sleep(0)
-
-    async def _stay(self, name: str, priority: Priority) -> None:
-        try:
-            async with self.bulkhead(exchange(priority=priority), Scripted()):
-                self.inside.append(name)
-                try:
-                    await self._go[name].wait()
-                finally:
-                    self.inside.remove(name)
-        except TargetBusy:
-            self.refused.append(name)
-
-    async def leave(self, name: str) -> None:
-        """Let one end."""
-        self._go[name].set()
-        await self.settled()
-
-    async def cancel(self, name: str) -> None:
-        """Let one's client leave."""
-        self._tasks[name].cancel()
-        await self.settled()
-
-    async def settled(self) -> None:
-        """Until nothing moves."""
-        for _ in range(6):
-            await asyncio.sleep(0)
-
-    async def end(self) -> None:
-        """Cancel all of them."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+def _bulkhead(
+    max_inflight: int = 1, queue_size: int = 10, wait_s: float = 60.0, clock: FakeClock | None = None
+) -> Bulkhead:
+    return Bulkhead(BulkheadSettings(max_inflight, queue_size, wait_s), "a", clock or FakeClock())
 
 
 async def test_more_than_the_bound_wait_for_a_slot() -> None:
@@ -269,9 +223,9 @@ def test_no_order_of_events_leaks_a_slot_or_admits_one_too_many(
                 names.append(f"r{len(names)}")
                 await crowd.send(names[-1], rng.choice(["low", "normal", "high"]))
             elif kind == "leave":
-                crowd._go[names[place % len(names)]].set()
+                crowd.go[names[place % len(names)]].set()
             else:
-                crowd._tasks[names[place % len(names)]].cancel()
+                crowd.tasks[names[place % len(names)]].cancel()
             if rng.random() < 0.5:
                 await crowd.settled()
             assert len(crowd.inside) <= bulkhead.inflight <= max_inflight
@@ -283,3 +237,121 @@ def test_no_order_of_events_leaks_a_slot_or_admits_one_too_many(
         assert (bulkhead.inflight, bulkhead.waiting) == (0, 0)
 
     asyncio.run(run())
+
+
+async def _full(clock: FakeClock, max_inflight: int = 20, waiting: int = 3) -> Crowd:
+    """A target full of normal requests (n0, ...), some more in its queue (w0, ...), and one of high (h) that waits."""
+    crowd = Crowd(_bulkhead(max_inflight, queue_size=100, clock=clock))
+    for number in range(max_inflight):
+        await crowd.send(f"n{number}")
+    for number in range(waiting):
+        await crowd.send(f"w{number}")
+    await crowd.send("h", "high")
+    return crowd
+
+
+async def test_once_high_found_no_slot_one_is_kept_free_for_the_next() -> None:
+    crowd = await _full(FakeClock())
+    await crowd.leave("n0")
+    assert "h" in crowd.inside
+    await crowd.leave("n1")
+    assert (crowd.bulkhead.inflight, crowd.bulkhead.waiting) == (19, 3)
+    await crowd.send("another", "normal")
+    assert "another" in crowd.waiting()
+    await crowd.send("h2", "high")
+    await crowd.settled()
+    assert "h2" in crowd.inside
+    await crowd.leave("n2")
+    await crowd.leave("n3")
+    assert "w0" in crowd.inside and "w1" not in crowd.inside
+    await crowd.end()
+    assert (crowd.bulkhead.inflight, crowd.bulkhead.waiting) == (0, 0)
+
+
+async def test_nothing_is_kept_when_high_has_been_away_for_five_seconds() -> None:
+    """Those who wait are woken by a timer, without any request coming or going."""
+    clock = FakeClock()
+    crowd = await _full(clock, waiting=1)
+    await crowd.leave("n0")
+    # The timer that is set now has a hundredth of a second left.
+    clock.advance(4.99)
+    await crowd.leave("n1")
+    assert "w0" in crowd.waiting()
+    clock.advance(0.02)
+    async with asyncio.timeout(2.0):
+        while "w0" not in crowd.inside:
+            await asyncio.sleep(0.001)
+    assert (crowd.bulkhead.shared, crowd.bulkhead.inflight) == (20, 20)
+    await crowd.end()
+
+
+async def test_one_who_comes_while_only_a_kept_slot_is_free_gets_it_when_high_stays_away() -> None:
+    """Nobody waited, so nothing was watched, when the slot was kept."""
+    clock = FakeClock()
+    crowd = await _full(clock, waiting=0)
+    for name in ("n0", "n1"):
+        await crowd.leave(name)
+    clock.advance(4.99)
+    await crowd.send("alone")
+    assert crowd.waiting() == ["alone"]
+    # It comes too early by this clock, and is set again.
+    await asyncio.sleep(0.02)
+    clock.advance(0.02)
+    async with asyncio.timeout(2.0):
+        while "alone" not in crowd.inside:
+            await asyncio.sleep(0.001)
+    await crowd.end()
+
+
+async def test_a_newcomer_ends_what_is_kept_in_vain_and_goes_behind_those_who_wait() -> None:
+    clock = FakeClock()
+    crowd = await _full(clock, waiting=1)
+    for name in ("n0", "n1"):
+        await crowd.leave(name)
+    clock.advance(5.0)
+    await crowd.send("late")
+    await crowd.settled()
+    assert "w0" in crowd.inside and crowd.waiting() == ["late"]
+    await crowd.end()
+
+
+async def test_a_timer_that_is_early_or_late_looks_again() -> None:
+    clock = FakeClock()
+    crowd = await _full(clock, waiting=1)
+    await crowd.leave("n0")
+    await crowd.leave("n1")
+    crowd.bulkhead.look_again()
+    assert (crowd.waiting(), crowd.bulkhead.shared) == (["w0"], 19)
+    clock.advance(3.0)
+    await crowd.send("h2", "high")
+    await crowd.leave("h2")
+    clock.advance(3.0)
+    crowd.bulkhead.look_again()
+    assert crowd.waiting() == ["w0"], "high was there three seconds ago"
+    clock.advance(2.0)
+    crowd.bulkhead.look_again()
+    await crowd.settled()
+    assert crowd.waiting() == []
+    await crowd.end()
+
+
+async def test_who_is_refused_while_a_slot_is_kept_is_told_so() -> None:
+    bulkhead = _bulkhead(5, queue_size=0)
+    crowd = Crowd(bulkhead)
+    for name in "abcde":
+        await crowd.send(name)
+    await crowd.send("high", "high")
+    assert crowd.refused == ["high"]
+    await crowd.leave("a")
+    asked = exchange()
+    with pytest.raises(TargetBusy, match=r"\(max_inflight 5, 1 kept for high priority\), and its queue is full"):
+        async with bulkhead(asked, Scripted()):
+            pass
+    assert asked.decisions[0].detail == "a: 4 in flight, 1 kept for high priority, and its queue is full"
+    async with bulkhead(exchange(priority="high"), Scripted()):
+        pass
+    await crowd.end()
+
+
+TestTraffic = Traffic.TestCase
+TestTraffic.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

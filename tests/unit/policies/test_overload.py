@@ -1,6 +1,7 @@
 """Whom to turn away when there is too much to do."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,23 @@ def test_high_goes_only_when_everything_is_taken() -> None:
 def test_a_lag_that_is_long_enough_counts_at_any_number_in_flight() -> None:
     assert [_refused("low", 10, lag_s) for lag_s in (0.1, 0.15, 0.2)] == [0, pytest.approx(0.5, abs=0.05), 1]
     assert [_refused("normal", 10, lag_s) for lag_s in (0.2, 0.3, 0.4)] == [0, pytest.approx(0.5, abs=0.05), 1]
+
+
+def test_while_the_loop_lags_those_of_high_among_a_mixed_crowd_all_pass() -> None:
+    """One shedder for all of them, as it is in a process that is short of CPU time; the lag grows and falls again."""
+    shedder = _shedder()
+    passed: dict[float, Counter[str]] = {}
+    lags_s = (0.0, 0.1, 0.15, 0.25, 0.3, 0.35, 0.5, 5.0)
+    for lag_s in (*lags_s, *reversed(lags_s)):
+        at = passed.setdefault(lag_s, Counter())
+        for _ in range(100):
+            at.update(each for each in PRIORITIES if shedder.admit(each, 50, lag_s, 0) is None)
+    assert {at["high"] for at in passed.values()} == {200}
+    for priority in ("low", "normal"):
+        shares = [passed[lag_s][priority] for lag_s in lags_s]
+        assert shares == sorted(shares, reverse=True) and (shares[0], shares[-1]) == (200, 0)
+    assert all(at["low"] <= at["normal"] <= at["high"] for at in passed.values())
+    assert passed[0.25]["low"] == 0 < passed[0.25]["normal"], "low is gone before normal is"
 
 
 def test_memory_counts_too() -> None:
