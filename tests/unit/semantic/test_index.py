@@ -135,7 +135,9 @@ def test_rows_of_several_blocks_are_one_index(exact_rows: int) -> None:
         assert index.remove(str(number))
     assert index.size_bytes == 2 * BLOCK_ROWS * (64 * 4 + 8)
     for number in (1, 2, BLOCK_ROWS + 1, 2 * BLOCK_ROWS - 1, count - 3):
-        assert index.search(rows[number], 1)[0] == (str(number), pytest.approx(1.0, abs=1e-5))
+        entry, similarity = index.search(rows[number], 1)[0]
+        assert entry == str(number)
+        assert similarity == pytest.approx(1.0, abs=1e-5)
     for number in gone:
         assert index.search(rows[number], 1)[0][0] != str(number)
     index.add("again", rows[5])
