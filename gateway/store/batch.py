@@ -16,14 +16,20 @@ what was taken for nobody; let the owner tell what it holds; deliver what has wa
 
 A script that finds another number than it expects has lost some of its memory: a restart without its
 file, a replica that was behind. It refuses the batch; this client takes a new name and tells what it
-knows, while the script gathers that from all clients before it decides anything.
+knows, while the script gathers that from all clients before it decides or counts anything: whatever is
+told is known from before the loss, so it can be told again when the memory is lost again.
+
+A batch that was unanswered when the memory was lost may have been carried out, and be in what others tell
+of the budgets. So it comes again with its doubts, and all tell whose batches they have heard of; see
+lua/3_heard.
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import msgpack
 
@@ -31,7 +37,20 @@ from gateway.core.clock import Clock
 from gateway.core.pipeline import spawn
 from gateway.store.link import Unreachable
 from gateway.store.packing import US_PER_S, Op
-from gateway.store.waiting import Operation, Waiting, dismiss, lasting, unavailable
+from gateway.store.waiting import (
+    Asking,
+    Doubtful,
+    Doubts,
+    Heard,
+    Operation,
+    Owner,
+    Waiting,
+    dismiss,
+    in_doubt,
+    lasting,
+    still_held,
+    unavailable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,41 +76,8 @@ _encode = msgpack.Encoder().encode
 _decode = msgpack.Decoder().decode
 
 
-class Asking(Protocol):
-    """The way to the script; see link.Link."""
-
-    async def connect(self, within_s: float) -> None:
-        """Be connected. Raises Unreachable."""
-        ...
-
-    async def ask(self, question: bytes) -> bytes:
-        """The answer. Raises Unreachable."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        ...
-
-
-class Owner(Protocol):
-    """Who knows what has to be told besides what is asked."""
-
-    @property
-    def owed(self) -> int:
-        """How much there is to collect."""
-        ...
-
-    def collect(self) -> list[Operation]:
-        """Some of what has been summed up, for the next batch; it is delivered, and not given again."""
-        ...
-
-    def rejoin(self, is_first: bool, has_lost: bool) -> list[Operation]:
-        """What the store must be told on its return. `is_first`: all, else what has come since."""
-        ...
-
-    def learn(self, crossings: Sequence[Any], budgets: Sequence[Any]) -> None:
-        """What a batch has brought to light: marks that were passed, and how the budgets stand that it changed."""
-        ...
+class _Forgotten(Unreachable):
+    """The script has lost its memory of this client."""
 
 
 class Batcher:
@@ -116,9 +102,11 @@ class Batcher:
         self._client = self._new_name()
         self._number = 0
         self._has_lost = False
+        self._heard = Heard()
         self._queue: list[Waiting] = []
         self._under_way = 0
-        self._unanswered: list[Waiting] | None = None
+        self._unanswered: Doubtful | None = None
+        self._doubtful: list[Doubtful] = []
         self._orphans: list[str] = []
         self._is_urgent = False
         self._bell: asyncio.Future[None] | None = None
@@ -138,7 +126,8 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Operations that are not yet answered."""
-        return len(self._queue) + self._under_way + len(self._unanswered or ())
+        doubtful = self._doubtful if self._unanswered is None else [self._unanswered, *self._doubtful]
+        return len(self._queue) + self._under_way + sum(len(each.batch) for each in doubtful)
 
     def ask(self, operation: Operation, hold_id: str = "") -> asyncio.Future[Any]:
         """The answer. Raises StoreUnavailable at once when the store is gone, or by the future when it goes."""
@@ -195,7 +184,7 @@ class Batcher:
                     return
                 try:
                     await self._gather()
-                    await self._trade(self._take(), recovers=False)
+                    await self._trade(self._take())
                 except Unreachable as fault:
                     self._go_down(str(fault))
         finally:
@@ -228,14 +217,17 @@ class Batcher:
         self._is_urgent = bool(self._queue)
         return batch
 
-    async def _trade(self, batch: list[Waiting], recovers: bool, is_again: bool = False) -> float:
+    async def _trade(
+        self, batch: list[Waiting], doubts: Doubts = (), *, recovers: bool = False, is_again: bool = False
+    ) -> float:
         """Carry out a batch; seconds for which the script still gathers. Raises Unreachable."""
         if not is_again:
             self._number += 1
         question = _encode(
             (
                 *(self._client, self._number, round(self._lease_s * US_PER_S), recovers),
-                *(self._has_lost and self._number == 1, [waiting.operation for waiting in batch]),
+                *(self._has_lost and self._number == 1, self._heard.tick, doubts),
+                [waiting.operation for waiting in batch],
             )
         )
         self._measure(batch)
@@ -244,25 +236,28 @@ class Batcher:
         try:
             answer = await self._link.ask(question)
         except BaseException:
-            self._keep(batch)
+            self._keep(batch, doubts, recovers)
             raise
         finally:
             self._under_way = 0
         trip_s = self._clock.wall() - wall_s
-        status, now_us, gathers_us, answers, crossings, budgets = _decode(answer)
+        status, now_us, gathers_us, answers, crossings, budgets, tick, since, news = _decode(answer)
         if self.offset_s is None or 0 <= trip_s <= _GOOD_TRIP_S:
             self.offset_s = now_us / US_PER_S - wall_s - trip_s / 2
-        self._unanswered = None
+        if status == _LOST:
+            self._forgotten(batch, doubts, recovers)
+            raise _Forgotten("the store has lost its memory")
         if status != _APPLIED:
-            self._refused(batch, status)
-            raise Unreachable(
-                "the store has lost its memory" if status == _LOST else "the store is gathering what it has lost"
-            )
+            self._put_off(batch, doubts, is_again)
+            raise Unreachable("the store is gathering what it has lost")
+        self._unanswered = None
         self.operations += len(batch)
+        self._heard.learn(tick, news)
         # What comes again is what nobody waits for; the answer may be the one to the batch as it first was.
         if not is_again:
             self._hand_out(batch, answers)
-        self._owner.learn(crossings, budgets)
+        # While the store gathers, what is known from before is nearer to the truth.
+        self._owner.learn(crossings, () if gathers_us else budgets, (tick, since))
         return float(gathers_us) / US_PER_S
 
     def _measure(self, batch: Sequence[Waiting]) -> None:
@@ -292,18 +287,29 @@ class Batcher:
             else:
                 future.set_result(answer)
 
-    def _keep(self, batch: Sequence[Waiting]) -> None:
+    def _keep(self, batch: Sequence[Waiting], doubts: Doubts, recovers: bool) -> None:
         """The batch is unanswered: keep what must be delivered, and remember what it may have taken."""
-        self._unanswered = lasting(batch)
+        self._unanswered = in_doubt(batch, doubts, (self._client, self._heard.tick), recovers)
         self._orphans += [waiting.hold_id for waiting in batch if waiting.hold_id]
         dismiss(batch)
 
-    def _refused(self, batch: Sequence[Waiting], status: int) -> None:
+    def _forgotten(self, batch: Sequence[Waiting], doubts: Doubts, recovers: bool) -> None:
+        """The memory is lost: the batch is not in what is left of it, but may have been in what is gone."""
+        self._doubtful.insert(0, in_doubt(batch, doubts, (self._client, self._heard.tick), recovers))
+        dismiss(batch)
+        self._unanswered = None
+        self._client, self._number, self._has_lost = self._new_name(), 0, True
+
+    def _put_off(self, batch: list[Waiting], doubts: Doubts, is_again: bool) -> None:
+        """The store gathers, and has not carried out the batch."""
+        if is_again:
+            return
         self._number -= 1
+        if doubts:
+            self._doubtful.insert(0, Doubtful(batch, doubts, recovers=False))
+            return
         self._queue[:0] = lasting(batch)
         dismiss(batch)
-        if status == _LOST:
-            self._client, self._number, self._has_lost = self._new_name(), 0, True
 
     def _go_down(self, reason: str) -> None:
         self.last_error = reason
@@ -335,31 +341,29 @@ class Batcher:
         self._tried.set()
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
-        except TimeoutError:
-            pass
 
     async def _catch_up(self) -> None:
-        if self._unanswered is not None:
-            await self._trade(self._unanswered, recovers=True, is_again=True)
-        self._push_front(self._owner.rejoin(True, self._has_lost))
-        while self._orphans:
-            some = self._orphans[-_RELEASED_AT_ONCE:]
-            del self._orphans[-_RELEASED_AT_ONCE:]
-            self._queue.insert(0, Waiting((Op.RELEASE, some), None, "", True))
+        again = self._unanswered
+        if again is not None:
+            try:
+                await self._trade(again.batch, again.doubts, recovers=again.recovers, is_again=True)
+            except _Forgotten as fault:
+                # Not after a pause: the others may be telling already.
+                self.last_error = str(fault)
+        await self._tell_all()
+        while self._doubtful:
+            doubtful = self._doubtful.pop(0)
+            if doubtful.batch:
+                await self._trade(doubtful.batch, doubtful.doubts)
         while True:
-            gathers_s = await self._trade(self._take(), recovers=True)
-            if gathers_s:
-                self._tried.set()
-                await self._pause(gathers_s)
-                if self._closing.is_set():
-                    raise Unreachable("closed while the store gathers")
-            elif len(self._queue) + self._owner.owed < MOST_IN_A_BATCH:
+            await self._trade(self._take())
+            if len(self._queue) + self._owner.owed < MOST_IN_A_BATCH:
                 break
         # From here to the end nothing else runs: what is granted from now on comes after what was granted meanwhile.
-        self._push_front(self._owner.rejoin(False, False))
+        self._queue[:0] = [Waiting(operation, None, "", False) for operation in self._owner.rejoin(False, False)]
         self._has_lost = False
         self.is_up = True
         self._is_urgent = bool(self._queue)
@@ -367,8 +371,29 @@ class Batcher:
         self.since_s = self._clock.wall()
         logger.info("the shared store answers")
 
-    def _push_front(self, operations: Sequence[Operation]) -> None:
-        self._queue[:0] = [Waiting(operation, None, "", False) for operation in operations]
+    async def _tell_all(self) -> None:
+        """Tell what is held and known, and wait until the store has gathered that from all."""
+        told: list[Operation] = []
+        while self._orphans:
+            told.append((Op.RELEASE, self._orphans[-_RELEASED_AT_ONCE:]))
+            del self._orphans[-_RELEASED_AT_ONCE:]
+        if self._has_lost:
+            told.append((Op.HEAR, self._heard.told()))
+        told += self._owner.rejoin(True, self._has_lost)
+        if self._has_lost:
+            told += still_held(waiting for doubtful in self._doubtful for waiting in doubtful.batch)
+            told += still_held(self._queue)
+        while True:
+            some = [Waiting(operation, None, "", operation[0] == Op.RELEASE) for operation in told[:MOST_IN_A_BATCH]]
+            del told[:MOST_IN_A_BATCH]
+            gathers_s = await self._trade(some, recovers=True)
+            if not (told or gathers_s):
+                return
+            if not told:
+                self._tried.set()
+                await self._pause(gathers_s)
+                if self._closing.is_set():
+                    raise Unreachable("closed while the store gathers")
 
     def _new_name(self) -> str:
         return f"{self._rng.getrandbits(64):016x}"

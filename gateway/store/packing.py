@@ -37,6 +37,8 @@ class Op(IntEnum):
     DROP = 17
     ACQUIRE = 18
     LET_GO = 19
+    HEAR = 20
+    FORGET = 21
 
 
 def budget_name(rule: str, scope: str, period: str) -> str:

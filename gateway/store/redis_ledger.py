@@ -21,10 +21,12 @@ from gateway.store.packing import (
     read_verdict,
     split_budget_name,
 )
-from gateway.store.waiting import Operation
+from gateway.store.waiting import Mark, Operation
 
 REMEMBERED = 8192
 """Settled ids that are known at least; at most twice as many."""
+RECALLED = 2000
+"""Settled ids that a store is told of whose memory is behind, lest it takes their holds for those of the dead."""
 MOST_UNDELIVERED = 100_000
 """Settlements that wait one by one; after that they are summed up."""
 RENEWED_AT_ONCE = 200
@@ -58,8 +60,8 @@ class RedisLedger:
         self._live: dict[str, _Live] = {}
         self._settled: dict[str, Verdict] = {}
         self._settled_before: dict[str, Verdict] = {}
-        # Budget -> end of its period, spent, held: as last heard.
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        # Budget -> end of its period, spent, held, and the mark of the answer: as last heard.
+        self._seen: dict[str, tuple[int, int, int, Mark]] = {}
         self._most_seen = _LEAST_SWEPT
 
     async def hold(self, hold_id: str, claims: Sequence[Claim]) -> Verdict:
@@ -160,8 +162,8 @@ class RedisLedger:
 
     def last_used(self, claim: Claim) -> int:
         """Nano-USD of the claim's budget that were spent or held when this process last heard of it."""
-        _, spent, held = self._seen.get(budget_name(claim.rule, claim.scope, claim.period), (0, 0, 0))
-        return spent + held
+        seen = self._seen.get(budget_name(claim.rule, claim.scope, claim.period))
+        return 0 if seen is None else seen[1] + seen[2]
 
     async def renew(self) -> None:
         """Lengthen the lease of every live hold. Does nothing while the store is gone."""
@@ -177,35 +179,38 @@ class RedisLedger:
 
     @property
     def owed(self) -> int:
-        """See batch.Owner."""
+        """See waiting.Owner."""
         return self._debts.owed
 
     def collect(self) -> list[Operation]:
-        """See batch.Owner."""
+        """See waiting.Owner."""
         return self._debts.collect()
 
     def rejoin(self, is_first: bool, has_lost: bool) -> list[Operation]:
-        """See batch.Owner: the holds that live, and what was last seen of budgets if the store has lost that."""
+        """See waiting.Owner: the holds that live; and what was last seen of budgets and is over, if that is lost."""
         operations: list[Operation] = []
         if has_lost:
-            operations += [(Op.AT_LEAST, name, ends_us, spent) for name, (ends_us, spent, _) in self._seen.items()]
+            operations += [(Op.AT_LEAST, name, seen[0], seen[1], *seen[3]) for name, seen in self._seen.items()]
+            settled = [*self._settled_before, *self._settled][-RECALLED:]
+            some = range(0, len(settled), RENEWED_AT_ONCE)
+            operations += [(Op.FORGET, settled[at : at + RENEWED_AT_ONCE]) for at in some]
         for hold_id, live in self._live.items():
             if is_first or not live.is_known:
                 operations.append((Op.REGISTER, hold_id, live.packed, live.taken_us))
                 live.is_known = True
         return operations
 
-    def learn(self, crossings: Sequence[Any], budgets: Sequence[Any]) -> None:
-        """See batch.Owner."""
+    def learn(self, crossings: Sequence[Any], budgets: Sequence[Any], mark: Mark) -> None:
+        """See waiting.Owner."""
         for name, ends_us, spent, held in budgets:
-            self._seen[name] = (ends_us, spent, held)
+            self._seen[name] = (ends_us, spent, held, mark)
         if len(self._seen) > self._most_seen:
             now_us = self._now_us()
             self._seen = {name: seen for name, seen in self._seen.items() if seen[0] > now_us}
             self._most_seen = max(_LEAST_SWEPT, 2 * len(self._seen))
-        for name, mark, spent, limit in crossings:
+        for name, passed, spent, limit in crossings:
             rule, scope, period = split_budget_name(name)
-            self._on_crossing(Crossing(rule, scope, period, mark, spent, limit))
+            self._on_crossing(Crossing(rule, scope, period, passed, spent, limit))
 
     def _now_us(self) -> int:
         return int(self._now_s() * US_PER_S)

@@ -5,7 +5,7 @@
 -- all amounts are integers below 2^53, which Lua's numbers hold exactly.
 local root = KEYS[1]
 local batch = cmsgpack.unpack(ARGV[1])
-local client, seq, lease, recovers, has_lost, operations = unpack(batch, 1, 6)
+local client, seq, lease, recovers, has_lost, heard_tick, doubts_asked, operations = unpack(batch, 1, 8)
 
 local SECOND, DAY = 1000000, 86400000000
 local SOON = SECOND
@@ -18,8 +18,15 @@ local now = tonumber(clock[1]) * SECOND + tonumber(clock[2])
 -- From here on leases may end; later than now when the store has been away, so that the living can speak first.
 local reaps = true
 
--- When this server's memory was last lost; 0 if it never was.
+-- The number of this batch among those of all clients. It is about the time, but it always rises, and goes on from what
+-- clients have heard when this server has forgotten it.
+local tick = 0
+
+-- The tick at which this memory began: empty, or with what was left of the one before it.
 local lost_at = 0
+
+-- See 3_heard. None while this batch does what it is not about, as ending leases.
+local doubts = {}
 
 -- Counters that this batch has touched, by key: loaded once, written back once, when all its operations are done.
 local loaded = {}

@@ -100,6 +100,7 @@ function Window:lapse(claim, taken) self:change(taken, -claim[3]) end
 function Window:settle_late(claim, used, taken) self:change(taken, used) end
 function Window:charge(_, used, taken) self:change(taken, used) end
 function Window:renew() end
+function Window:drop() end
 function Window:lives_until(claim) return now + claim[6] * (SUB_WINDOWS + 2) end
 
 function Window:save()

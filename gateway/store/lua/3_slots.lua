@@ -33,6 +33,7 @@ Slots.renew = Slots.take
 
 function Slots:settle(_, _, _, id) self.count = self.count - redis.call('ZREM', self.key, id) end
 function Slots:lapse(claim, taken, id) self:settle(claim, 0, taken, id) end
+function Slots:drop(_, id) self:settle(nil, 0, 0, id) end
 function Slots:settle_late() end
 function Slots:charge() end
 function Slots:lives_until() return now + lease end

@@ -1,5 +1,6 @@
 -- `b:...`: money of one period. A hash: spent `s`, held `h`, the highest mark that was told `m`, the period's end `e`;
--- and for the case that memory was lost: what was spent at that moment `f`, and which moment that was `g`.
+-- and for the case that memory was lost: which moment that was `g`, what was spent at it `f`, the tick of the batch
+-- that a client knows that from `t` (0: it has survived here), and when the memory had begun that this was done in `r`.
 -- `budgets` is the sorted set of them all by the end of their period, `grants` a hash of grants by id.
 local Budget = {}
 Budget.__index = Budget
@@ -24,11 +25,17 @@ local function budget_of(name, ends)
   local key = root .. ':' .. name
   local self = loaded[key]
   if self then return self end
-  local raw = redis.call('HMGET', key, 's', 'h', 'm', 'e', 'f', 'g')
+  local raw = redis.call('HMGET', key, 's', 'h', 'm', 'e', 'g', 'f', 't', 'r')
   self = setmetatable({key = key, name = name, spent = tonumber(raw[1] or 0), held = tonumber(raw[2] or 0),
-    told = tonumber(raw[3] or 0), ends = tonumber(raw[4] or ends), is_new = not raw[1], is_changed = false}, Budget)
-  -- The first touch since the loss: this much has survived it.
-  self.survived = tonumber(raw[6] or 0) == lost_at and tonumber(raw[5] or 0) or self.spent
+    told = tonumber(raw[3] or 0), ends = tonumber(raw[4] or ends), is_new = not raw[1], is_changed = false,
+    doubtful = 0}, Budget)
+  self.is_written = raw[5] and tonumber(raw[5]) == lost_at
+  if self.is_written then
+    self.before, self.told_at, self.told_since = tonumber(raw[6]), tonumber(raw[7] or 0), tonumber(raw[8] or 0)
+  else
+    -- The first touch since the loss: this much has survived it.
+    self.before, self.told_at, self.told_since = self.spent, 0, 0
+  end
   loaded[key] = self
   return self
 end
@@ -60,6 +67,10 @@ function Budget:hold(amount)
 end
 
 function Budget:spend(claim, amount)
+  if #doubts > 0 then
+    if is_told(self, doubts, tick) then return end
+    self.doubtful = self.doubtful + amount
+  end
   self.spent = math.max(0, self.spent + amount)
   self.is_changed = true
   for _, mark in ipairs(claim[10]) do
@@ -70,12 +81,17 @@ function Budget:spend(claim, amount)
   end
 end
 
--- What clients remember is compared with what has survived; what they add comes on top, in whatever order they come.
-function Budget:at_least(spent)
-  if spent <= self.survived then return end
-  self.spent, self.survived, self.is_changed = self.spent + spent - self.survived, spent, true
+-- What was spent when the memory was lost, as a client knows it from the batch `at`, in a memory that began at `since`.
+-- The latest batch knows best. What clients add comes on top, in whatever order they come.
+function Budget:at_least(spent, at, since)
+  -- It may be told twice, and the second time with what has been heard since.
+  if at >= lost_at or at <= self.told_at or self.told_at == 0 and spent <= self.before then return end
+  self.spent, self.is_changed = math.max(0, self.spent + spent - self.before), true
+  self.before, self.told_at, self.told_since, self.is_written = spent, at, since, false
   self.told = math.max(self.told, spent)
 end
+
+function Budget:take_back(amount) self.spent, self.is_changed = math.max(0, self.spent - amount), true end
 
 function Budget:take(claim) self:hold(claim[3]) end
 
@@ -100,12 +116,16 @@ end
 
 function Budget:charge(claim, used) self:spend(claim, used) end
 function Budget:renew() end
+function Budget:drop(claim) self:hold(-claim[3]) end
 function Budget:lives_until() return self.ends + GRACE end
 
 function Budget:save()
   if not self.is_changed then return end
-  redis.call('HSET', self.key, 's', self.spent, 'h', self.held, 'm', self.told, 'e', self.ends,
-    'f', self.survived, 'g', lost_at)
+  redis.call('HSET', self.key, 's', self.spent, 'h', self.held, 'm', self.told)
+  if not self.is_written then
+    redis.call('HSET', self.key, 'e', self.ends, 'g', lost_at, 'f', self.before, 't', self.told_at,
+      'r', self.told_since)
+  end
   if self.is_new then
     expire(self.key, math.max(self.ends - now, 0) + 2 * GRACE)
     redis.call('ZREMRANGEBYSCORE', root .. ':budgets', '-inf', now - 2 * GRACE)

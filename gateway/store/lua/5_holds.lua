@@ -105,6 +105,20 @@ local function release(ids)
   return true
 end
 
+-- Holds that were settled in a memory that is lost, and that this server remembers from before: what is told of budgets
+-- has them in. Nobody knows how much of a window they used, so there they stay for what they were taken.
+local function forget(ids)
+  for _, id in ipairs(ids) do
+    local record = read_record(id)
+    if record then
+      if not record.has_lapsed then each_taken(record, function(counter, claim) counter:drop(claim, id) end) end
+      redis.call('DEL', record_key(id))
+      redis.call('ZREM', leases, id)
+    end
+  end
+  return true
+end
+
 -- A hold that lives: its lease goes on; one that has lapsed, was lost, or was made without this server, is taken.
 local function register(id, packed, taken)
   local record = read_record(id)
@@ -147,8 +161,9 @@ local function charge(claims, used, taken)
 end
 
 -- At least this was spent: a client has seen it, before this server lost it.
-local function at_least(name, ends, spent)
-  if ends > now then budget_of(name, ends):at_least(spent) end
+local function at_least(name, ends, spent, at, since)
+  if ends > now then budget_of(name, ends):at_least(spent, at, since) end
+  has_told = true
   return true
 end
 

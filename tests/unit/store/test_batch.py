@@ -14,7 +14,7 @@ from gateway.core.errors import StoreUnavailable
 from gateway.store.batch import MOST_IN_A_BATCH, Batcher
 from gateway.store.link import Unreachable
 from gateway.store.packing import Op
-from gateway.store.waiting import Operation
+from gateway.store.waiting import Mark, Operation
 from tests.fakes import FakeClock
 from tests.unit.store.redis_bench import until
 
@@ -29,16 +29,28 @@ class FakeScript:
 
     is_away: bool = False
     """No answer to anything; nothing is carried out."""
+    misses: int = 0
+    """Questions that are lost on their way."""
     loses: int = 0
     """Answers that are lost after the batch was carried out."""
+    loses_with: Any = None
+    """The operation whose batch is carried out and not answered; the next one finds that the memory is lost."""
+    puts_off: Any = None
+    """The operation of a batch with doubts that is told once to wait, for others are telling."""
     statuses: list[int] = field(default_factory=list)
     """What the next batches are answered instead of being carried out."""
+    news: list[str] = field(default_factory=list)
+    """Who else has been here, and when."""
     gathers_us: list[int] = field(default_factory=list)
     remembers: bool = True
     """Whether the answers of a batch that comes again are still known."""
     open: asyncio.Event = field(default_factory=asyncio.Event)
     batches: list[tuple[str, int, bool, bool, list[Any]]] = field(default_factory=list)
     """Client, number, whether it recovers, whether it has lost, operations: of what was carried out."""
+    ticks: list[int] = field(default_factory=list)
+    """The ticks that these batches had heard of."""
+    doubts: list[list[Any]] = field(default_factory=list)
+    """Their doubts."""
     asked: int = 0
     most_at_once: int = 0
     connects: int = 0
@@ -69,27 +81,40 @@ class FakeScript:
             await self.open.wait()
         finally:
             self._at_once -= 1
-        if self.is_away:
+        if self.is_away or self.misses:
+            self.misses -= not self.is_away
             raise Unreachable("away")
-        client, number, _, recovers, has_lost, operations = msgpack.decode(question)
-        answer = self._apply(client, number, recovers, has_lost, operations)
+        answer = self._apply(*msgpack.decode(question))
         if self.loses:
             self.loses -= 1
             raise Unreachable("cut")
+        if self.loses_with is not None and [self.loses_with] == self.batches[-1][4]:
+            self.loses_with = None
+            self._answers.clear()
+            self.statuses = [LOST]
+            raise Unreachable("cut")
         return answer
 
-    def _apply(self, client: str, number: int, recovers: bool, has_lost: bool, operations: list[Any]) -> bytes:
+    def _apply(
+        self, client: str, number: int, _: int, recovers: bool, has_lost: bool, tick: int, doubts: Any, operations: Any
+    ) -> bytes:
         last, known = self._answers.get(client, (0, b""))
         if number == last:
             return known
         if self.statuses:
-            return msgpack.encode((self.statuses.pop(0), 5_000_000, 10_000, [], [], []))
+            return msgpack.encode((self.statuses.pop(0), 5_000_000, 10_000, [], [], [], 0, 0, []))
+        if doubts and operations == [self.puts_off]:
+            self.puts_off = None
+            return msgpack.encode((GATHERS, 5_000_000, 10_000, [], [], [], 0, 0, []))
         assert number == last + 1
         self.batches.append((client, number, recovers, has_lost, operations))
+        self.ticks.append(tick)
+        self.doubts.append(doubts)
         answers = [{"err": self.fault} if self.fault else operation[0] for operation in operations]
         gathers_us = self.gathers_us.pop(0) if self.gathers_us else 0
-        answer = msgpack.encode((APPLIED, 5_000_000, gathers_us, answers, [["b", 1]], [["b", 2]]))
-        kept = answer if self.remembers else msgpack.encode((APPLIED, 5_000_000, gathers_us, [], [], []))
+        rest = ([["b", 1]], [["b", 2]], len(self.batches), 0, self.news)
+        answer = msgpack.encode((APPLIED, 5_000_000, gathers_us, answers, *rest))
+        kept = answer if self.remembers else msgpack.encode((APPLIED, 5_000_000, gathers_us, [], [], [], *rest[2:]))
         self._answers[client] = (number, kept)
         return answer
 
@@ -105,7 +130,7 @@ class FakeOwner:
     all_held: list[Operation] = field(default_factory=list)
     new_held: list[Operation] = field(default_factory=list)
     lost: list[bool] = field(default_factory=list)
-    learned: list[tuple[Sequence[Any], Sequence[Any]]] = field(default_factory=list)
+    learned: list[tuple[Sequence[Any], Sequence[Any], Mark]] = field(default_factory=list)
 
     @property
     def owed(self) -> int:
@@ -120,8 +145,8 @@ class FakeOwner:
             self.lost.append(has_lost)
         return list(self.all_held if is_first else self.new_held)
 
-    def learn(self, crossings: Sequence[Any], budgets: Sequence[Any]) -> None:
-        self.learned.append((crossings, budgets))
+    def learn(self, crossings: Sequence[Any], budgets: Sequence[Any], mark: Mark) -> None:
+        self.learned.append((crossings, budgets, mark))
 
 
 @dataclass(slots=True)
@@ -202,7 +227,7 @@ async def test_what_is_summed_up_goes_first(desk: Desk) -> None:
     desk.batcher.nudge()
     await desk.delivered()
     assert desk.script.operations == [[n] for n in range(25)]
-    assert desk.owner.learned[-1] == ([["b", 1]], [["b", 2]])
+    assert desk.owner.learned[-1] == ([["b", 1]], [["b", 2]], (len(desk.script.batches), 0))
     assert desk.batcher.operations >= 25
 
 
@@ -260,7 +285,7 @@ async def test_what_was_never_carried_out_is_carried_out_later_without_its_holds
     await desk.is_up()
     await desk.delivered()
     assert desk.script.operations == [[7], [Op.RELEASE, ["hold-1"]]]
-    assert [batch[2] for batch in desk.script.batches] == [True, True, True]
+    assert [batch[2] for batch in desk.script.batches] == [True, False, False, True, False]
     numbers = [batch[1] for batch in desk.script.batches]
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -314,10 +339,98 @@ async def test_a_script_without_memory_meets_a_client_with_a_new_name(desk: Desk
     await desk.delivered()
     client, number, recovers, has_lost, operations = next(batch for batch in desk.script.batches if batch[0] != name)
     assert (number, recovers, has_lost) == (1, True, True)
-    assert [7] in operations
-    assert [batch[3] for batch in desk.script.batches if batch[0] == client] == [True, *[False] * 0]
+    assert operations == [[Op.HEAR, []]]
+    assert [batch[3] for batch in desk.script.batches if batch[0] == client] == [True, False, False]
+    assert [7] in desk.script.operations
     assert desk.owner.lost == [False, True]
     assert "memory" in desk.batcher.last_error
+
+
+async def test_what_comes_again_to_a_script_without_memory_comes_with_its_doubts(desk: Desk) -> None:
+    """F67, F68: after all is told; and what it has held is held until then."""
+    settlement = [Op.SETTLE, "hold-1", "claims", [7], 12]
+    name, heard = desk.script.batches[-1][0], len(desk.script.batches)
+    desk.script.news = ["other", "77"]
+    await desk.batcher.ask((1,))
+    desk.script.news = []
+    desk.script.is_away = True
+    desk.batcher.tell(tuple(settlement))
+    await desk.is_down()
+    desk.batcher.tell((8,))
+    desk.script.statuses = [LOST]
+    before = len(desk.script.batches)
+    desk.script.gathers_us = [30_000, 0]
+    desk.script.is_away = False
+    await desk.is_up()
+    assert [batch[2:] for batch in desk.script.batches[before:]] == [
+        (True, True, [[Op.HEAR, ["other", "77"]], [Op.REGISTER, "hold-1", "claims", 12]]),
+        (True, False, []),
+        (False, False, [settlement]),
+        (False, False, [[8]]),
+    ]
+    assert desk.script.doubts[before:] == [[], [], [[name, heard + 1]], []]
+    assert desk.script.ticks[before:] == [before, *range(before + 1, before + 4)]
+
+
+async def test_doubts_are_kept_until_there_is_an_answer(desk: Desk) -> None:
+    """F67, F68: the memory is lost twice, each time before the answer."""
+    name, heard = desk.script.batches[0][0], len(desk.script.batches)
+    desk.script.statuses = [LOST]
+    desk.script.loses_with = [7]
+    desk.batcher.tell((7,))
+    await until(lambda: desk.script.operations.count([7]) == 2)
+    first, second = (at for at, batch in enumerate(desk.script.batches) if batch[4] == [[7]])
+    assert desk.script.doubts[first] == [[name, heard]]
+    assert desk.script.doubts[second] == [[name, heard], [desk.script.batches[first][0], first]]
+    await desk.is_up()
+    await desk.delivered()
+    assert len({batch[0] for batch in desk.script.batches}) == 3
+
+
+async def test_a_batch_with_doubts_keeps_them_while_the_script_gathers(desk: Desk) -> None:
+    name, heard = desk.script.batches[0][0], len(desk.script.batches)
+    desk.script.statuses = [LOST]
+    desk.script.puts_off = [7]
+    desk.batcher.tell((7,))
+    await until(lambda: desk.script.puts_off is None)
+    await desk.is_up()
+    await desk.delivered()
+    assert desk.script.operations.count([7]) == 1
+    at = next(at for at, batch in enumerate(desk.script.batches) if [7] in batch[4])
+    assert desk.script.doubts[at] == [[name, heard]]
+
+
+async def test_an_unanswered_batch_waits_while_the_script_gathers(desk: Desk) -> None:
+    """Others have lost something, and this client has not: its number stays."""
+    desk.script.is_away = True
+    desk.batcher.tell((7,))
+    await desk.is_down()
+    heard = len(desk.script.batches)
+    desk.script.statuses = [GATHERS, GATHERS]
+    desk.script.is_away = False
+    await desk.is_up()
+    assert desk.script.operations.count([7]) == 1
+    assert desk.script.doubts[heard] == [[desk.script.batches[0][0], heard]]
+    numbers = [batch[1] for batch in desk.script.batches]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_telling_goes_on_where_it_was_cut_short() -> None:
+    """Else a script that gathers, and has not heard who lost what, would put everybody off for ever."""
+    desk = Desk()
+    desk.script.misses = 2
+    async with started(desk):
+        await desk.is_up()
+        assert [batch[1:3] for batch in desk.script.batches] == [(1, True), (2, True), (3, False)]
+
+
+async def test_what_is_known_from_before_is_not_forgotten_while_the_script_gathers(desk: Desk) -> None:
+    desk.script.statuses = [LOST]
+    desk.script.gathers_us = [10_000, 0]
+    before = len(desk.owner.learned)
+    desk.batcher.tell((7,))
+    await until(lambda: len(desk.owner.learned) >= before + 2)
+    assert [len(budgets) for _, budgets, _ in desk.owner.learned[before : before + 2]] == [0, 1]
 
 
 async def test_while_the_script_gathers_nothing_is_decided(desk: Desk) -> None:

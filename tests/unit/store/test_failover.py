@@ -15,7 +15,18 @@ from gateway.store.failover import FailoverStore, FailureRules
 from gateway.store.memory import MemoryStore
 from gateway.store.redis import RedisStore
 from tests.redis_servers import LossyProxy, RedisServer, free_port, needs_redis, redis_server
-from tests.unit.store.redis_bench import a_store, money, new_hold, running, slot, spent_and_held, tokens, until, used
+from tests.unit.store.redis_bench import (
+    a_store,
+    end_leases,
+    money,
+    new_hold,
+    running,
+    slot,
+    spent_and_held,
+    tokens,
+    until,
+    used,
+)
 
 pytestmark = [needs_redis, pytest.mark.anyio]
 
@@ -75,6 +86,15 @@ async def server() -> AsyncIterator[RedisServer]:
 async def is_back(*pairs: Pair) -> None:
     """Return when all are up."""
     await until(lambda: all(each.store.is_up for each in pairs), RECOVERY_S)
+
+
+async def forgets(server: RedisServer, *pairs: Pair, line: LossyProxy | None = None) -> None:
+    """Flush the server, and open the line to it; return when all have been away for that, and are back."""
+    begun_s = time.time()
+    await server.run("FLUSHALL")
+    if line is not None:
+        line.is_mute = False
+    await until(lambda: all(each.store.is_up and each.shared.since_s > begun_s for each in pairs), RECOVERY_S)
 
 
 async def is_gone(*pairs: Pair) -> None:
@@ -202,6 +222,136 @@ async def test_answers_that_never_come_count_once(server: RedisServer) -> None:
         assert await used(one.shared, slot(100)) == 2
         (line,) = await one.store.ledger.spend("2026-11-21", "2026-11-21")
         assert line.requests == 3
+
+
+@asynccontextmanager
+async def unanswered(server: RedisServer) -> AsyncIterator[tuple[Pair, Pair, LossyProxy, LossyProxy]]:
+    """Two, and their lines. The first settles to 7 and gets no answer; the second hears of it, spends 20, holds 10."""
+    async with LossyProxy(server.port) as line, LossyProxy(server.port) as other, AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(pair(each.url, CLOSED, timeout_s=0.2)) for each in (line, other)]
+        hold = await one.take(money(10, 100))
+        line.is_mute = True
+        one.store.ledger.settle(hold, (7,))
+        await until(lambda: line.lost)
+        await two.use(money(20, 100))
+        await two.take(money(10, 100))
+        assert await spent_and_held(two.shared) == (27, 10)
+        await is_gone(one)
+        yield one, two, line, other
+
+
+async def test_a_settlement_without_an_answer_counts_once_though_the_memory_is_lost(server: RedisServer) -> None:
+    """F67, F68: others have heard of it, and tell how the budget stood with it; then it comes again."""
+    async with unanswered(server) as (one, two, line, _):
+        await forgets(server, one, two, line=line)
+        assert await spent_and_held(one.shared) == (27, 10)
+        await one.use(money(3, 100))
+        assert await spent_and_held(one.shared) == (30, 10)
+
+
+async def test_it_counts_once_though_the_one_who_has_heard_of_it_comes_late(server: RedisServer) -> None:
+    """F67, F68: what was counted again before anybody said that it had been is taken back."""
+    async with unanswered(server) as (one, two, line, slow):
+        slow.is_mute = True
+        await is_gone(two)
+        await forgets(server, one, line=line)
+        assert await spent_and_held(one.shared) == (7, 0)
+        assert await server.run("TTL", "{gw}:doubts") > 0
+        await one.use(money(3, 100))
+        slow.is_mute = False
+        await is_back(two)
+        assert await spent_and_held(one.shared) == (30, 10)
+        assert await server.run("EXISTS", "{gw}:doubts") == 0
+
+
+async def test_it_counts_once_though_the_memory_is_lost_again(server: RedisServer) -> None:
+    """F67, F68: while the store gathers, and after what came again."""
+    async with unanswered(server) as (one, two, line, _):
+        for _ in range(3):
+            await server.run("FLUSHALL")
+            line.is_mute = False
+            await asyncio.sleep(0.6)
+        await forgets(server, one, two)
+        assert await spent_and_held(one.shared) == (27, 10)
+        await forgets(server, one, two)
+        assert await spent_and_held(one.shared) == (27, 10)
+
+
+PUT_BACK = """
+redis.call('FLUSHALL')
+for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
+"""
+
+
+@asynccontextmanager
+async def forgetting_this(server: RedisServer, *pairs: Pair) -> AsyncIterator[None]:
+    """What is done here is lost afterwards, as by a failover to a replica that was behind."""
+    for each in pairs:
+        await spent_and_held(each.shared)
+    before: list[bytes] = []
+    for key in await server.run("KEYS", "*"):
+        before += (key, b"%d" % await server.run("PTTL", key), await server.run("DUMP", key))
+    yield
+    await server.run("EVAL", PUT_BACK, 0, *before)
+
+
+async def test_a_redis_that_comes_back_older_is_told_what_came_since(server: RedisServer) -> None:
+    """F67: what was settled since counts once, though its hold is there again; what was taken since is held."""
+    lost = {"charge_lost": True}
+    async with pair(server.url, CLOSED) as one, pair(server.url, CLOSED) as two:
+        hold = await one.take(money(10, 1000, **lost), slot(5), tokens(10, 1000))
+        await two.use(money(30, 1000))
+        async with forgetting_this(server, one, two):
+            one.store.ledger.settle(hold, (7, 1, 7))
+            await until(lambda: not one.shared.undelivered)
+            await two.use(money(20, 1000))
+            await two.take(money(10, 1000), slot(5))
+            assert await spent_and_held(two.shared) == (57, 10)
+        await is_gone(one, two)
+        await is_back(one, two)
+        assert await spent_and_held(two.shared) == (57, 10)
+        assert await used(two.shared, slot(5)) == 1
+        assert await used(two.shared, tokens(0, 1000)) == 10
+        await end_leases(server)
+        assert await spent_and_held(two.shared) == (57, 0)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_an_older_redis_counts_a_settlement_without_an_answer_once(server: RedisServer, is_first: bool) -> None:
+    """F67, F68: its number is the next one there, so nothing seems to be lost until another comes."""
+    async with LossyProxy(server.port) as line, LossyProxy(server.port) as other, AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(pair(each.url, CLOSED, timeout_s=0.2)) for each in (line, other)]
+        hold = await one.take(money(10, 100))
+        await two.use(money(5, 100))
+        async with forgetting_this(server, one, two):
+            line.is_mute = True
+            one.store.ledger.settle(hold, (7,))
+            await until(lambda: line.lost)
+            await two.use(money(20, 100))
+            assert await spent_and_held(two.shared) == (32, 0)
+            other.is_mute = True
+            await is_gone(one, two)
+        for each, its_line in [(one, line), (two, other)] if is_first else [(two, other), (one, line)]:
+            its_line.is_mute = False
+            await is_back(each)
+        await is_back(one)
+        assert await spent_and_held(one.shared) == (32, 0)
+
+
+async def test_what_a_memory_that_is_lost_has_never_seen_is_counted(server: RedisServer) -> None:
+    """F67: a settlement on its way when the server dies; and what a process has spent that is gone by then."""
+    async with pair(server.url, CLOSED) as one, pair(server.url, CLOSED) as two:
+        async with pair(server.url, CLOSED) as gone:
+            await gone.use(money(30, 200))
+        hold = await one.take(money(10, 200))
+        await two.use(money(20, 200))
+        assert await spent_and_held(two.shared) == (50, 10)
+        one.store.ledger.settle(hold, (7,))
+        server.kill()
+        await is_gone(one, two)
+        await server.start()
+        await is_back(one, two)
+        assert await spent_and_held(one.shared) == (57, 0)
 
 
 async def test_a_server_that_has_become_a_replica_is_gone(server: RedisServer) -> None:

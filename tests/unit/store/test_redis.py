@@ -120,7 +120,7 @@ async def test_every_key_is_in_one_slot_and_ends_by_itself(bench: RedisBench) ->
     kinds = {key.split(b":")[1] for key in keys}
     assert kinds == {
         *(b"w", b"c", b"b", b"hold", b"leases", b"client", b"pulse", b"grants", b"budgets", b"spend"),
-        *(b"audit", b"overrides", b"lock"),
+        *(b"heard", b"audit", b"overrides", b"lock"),
     }
     assert len({key_slot(key) for key in keys}) == 1
     assert [key for key in keys if await bench.server.run("TTL", key) < 0] == []

@@ -104,8 +104,8 @@ async def test_what_was_seen_of_a_budget_is_remembered(store: RedisStore) -> Non
 
 async def test_budgets_of_ended_periods_are_forgotten(store: RedisStore) -> None:
     now_us = int(store.now_s() * 1e6)
-    store.ledger.learn([], [[f"b:1|1|r|p|{n}", now_us - 1, 5, 0] for n in range(10_001)])
-    store.ledger.learn([], [["b:1|1|r|p|x", now_us + 60_000_000, 5, 0]])
+    store.ledger.learn([], [[f"b:1|1|r|p|{n}", now_us - 1, 5, 0] for n in range(10_001)], (1, 0))
+    store.ledger.learn([], [["b:1|1|r|p|x", now_us + 60_000_000, 5, 0]], (1, 0))
     assert store.ledger.last_used(money(1, 1, rule="r", period="p", scope="3")) == 0
     assert store.ledger.last_used(money(1, 1, rule="r", period="p", scope="x")) == 5
 
